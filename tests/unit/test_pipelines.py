@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, DiTPipeline
+from diffusers import DiffusionPipeline, DiTPipeline, StableDiffusionPipeline
 from PIL import Image
 
 from mgd3.errors import UserError
 from mgd3.generators.dit import DiTGenerator
-from mgd3.pipelines import ModeGuidedDiTPipeline
+from mgd3.generators.unet import load_ldm, load_stable_diffusion
+from mgd3.pipelines import (
+    ModeGuidedDiTPipeline,
+    ModeGuidedLDMPipeline,
+    ModeGuidedStableDiffusionPipeline,
+)
 from mgd3.sampling import Item, SamplingSettings, sample
 from mgd3.seeding import torch_generator
 
@@ -131,7 +136,7 @@ def test_label_names_are_understood_and_kept(dit_folder, tmp_path):
     ("options", "message"),
     [
         ({"modes": MODES[:1]}, r"modes have shape \(1, 4, 8, 8\), expected \(2, 4, 8, 8\)"),
-        ({"generator": [torch.Generator()]}, "1 generators for 2 class labels"),
+        ({"generator": [torch.Generator()]}, "1 generators for 2 images"),
         ({"output_type": "jpeg"}, "output_type = 'jpeg'"),
         ({"stop_guidance_step": 51}, "t_sg = 51 is outside"),
         ({"mode_guidance_scale": -1.0}, "lambda = -1.0"),
@@ -148,3 +153,62 @@ def test_the_hubs_original_weights_get_their_fixes_without_asking(monkeypatch, d
     pipe = ModeGuidedDiTPipeline.from_pretrained(dit_folder)
     assert pipe.config.origin == "dit"
     assert pipe.transformer.transformer_blocks[0].norm3.eps == 1e-6
+
+
+def test_latent_diffusion_samples_what_the_workflow_samples(ldm_folder, tmp_path):
+    pipe = ModeGuidedLDMPipeline.from_pretrained(ldm_folder)
+    pipe.set_progress_bar_config(disable=True)
+    modes = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    options = {"mode_guidance_scale": 0.2, "stop_guidance_step": 3, "num_inference_steps": 6}
+    out = pipe([1, 999], modes, generator=rngs(), output_type="latent", **options)
+    items = [Item("n01", 1, modes[0], 0), Item("n01", 999, modes[1], 1)]
+    settings = SamplingSettings(steps=6, lambda_=0.2, t_sg=3)
+    generator = load_ldm(ldm_folder)
+    (batch,) = sample(generator, items, settings, generation_seed=0, keep_latents=True)
+    assert torch.equal(out.images, batch.latents)
+    images = pipe([1, 999], modes, generator=rngs(), output_type="pt", **options).images
+    assert torch.equal((images * 255).round().to(torch.uint8), batch.images)
+
+    pipe.save_pretrained(tmp_path / "saved")
+    again = ModeGuidedLDMPipeline.from_pretrained(tmp_path / "saved")
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(
+        again([1, 999], modes, generator=rngs(), output_type="latent", **options).images, out.images
+    )
+
+
+def test_stable_diffusion_samples_what_the_workflow_samples(sd_folder):
+    pipe = ModeGuidedStableDiffusionPipeline.from_pretrained(sd_folder)
+    pipe.set_progress_bar_config(disable=True)
+    prompts = ["a photo of a tench", "a photo of a crane, a bird"]
+    out = pipe(
+        prompts,
+        MODES,
+        mode_guidance_scale=0.2,
+        stop_guidance_timestep=400,
+        generator=rngs(),
+        num_inference_steps=6,
+        output_type="latent",
+    )
+    items = [Item("n01", row, mode, row) for row, mode in enumerate(MODES)]
+    settings = SamplingSettings(
+        steps=6, lambda_=0.2, t_sg=400, cfg=8.0, cfg_channels="all", stop_unit="timestep",
+        spacing="leading",
+    )  # fmt: skip
+    generator = load_stable_diffusion(sd_folder, prompts)
+    (batch,) = sample(generator, items, settings, generation_seed=0, keep_latents=True)
+    assert (out.images - batch.latents).norm() / batch.latents.norm() < 1e-5
+    # A prompt that many images share is one condition; what it is decides the image.
+    same = pipe([prompts[1]] * 2, generator=rngs(), num_inference_steps=3, output_type="latent")
+    other = pipe(prompts, generator=rngs(), num_inference_steps=3, output_type="latent")
+    assert torch.allclose(same.images[1], other.images[1], atol=1e-5)
+    assert not torch.allclose(same.images[0], other.images[0], atol=1e-3)
+
+
+def test_stable_diffusion_saves_a_folder_that_the_stock_pipeline_reads(sd_folder, tmp_path):
+    pipe = ModeGuidedStableDiffusionPipeline.from_pretrained(sd_folder)
+    pipe.save_pretrained(tmp_path / "saved")
+    stock = StableDiffusionPipeline.from_pretrained(tmp_path / "saved", use_safetensors=True)
+    assert torch.equal(stock.unet.conv_in.weight, pipe.unet.conv_in.weight)
+    with pytest.raises(UserError, match=r"expected \(1, 4, 8, 8\)"):
+        pipe("a tench", MODES)
