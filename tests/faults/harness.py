@@ -35,7 +35,7 @@ def also(*cases: Any) -> tuple[Any, ...]:
 
 # What each stage writes, in the order in which the stages run.
 FILES: dict[str, tuple[str, ...]] = {
-    "index": ("digits/index.parquet",),
+    "index": ("cache/indexes/digits.parquet",),
     "pixels": ("cache/pixels/digits/*.safetensors",),
     "train-vae": ("cache/generators/digits/*/vae/*",),
     "train-generator": (

@@ -9,6 +9,8 @@ import pytest
 from harness import CONFIG, also, files_of, forget, from_stage, outcome
 from PIL import Image
 
+from mgd3.config import resolve
+from mgd3.layout import Layout
 from workplace import Workplace, own_config, own_images
 
 pytestmark = pytest.mark.faults
@@ -60,12 +62,15 @@ def test_a_damaged_file(reference, place: Workplace, stage: str, damage, reader:
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed"])
-def test_data_that_changes_under_its_index(tmp_path: Path, change: str) -> None:
+def test_data_that_changes_under_its_index(
+    tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first stage that reads a changed image names it; `--forcerun index` takes the new."""
     place = Workplace.make(tmp_path / "own")
     own_images(place.path / "own images", {"one": 30, "two": 30})
     config = own_config(ipc=[1])
-    place.run(config, "results/own/index.parquet")
+    monkeypatch.chdir(place.path)
+    place.run(config, Layout(resolve(config), place.path).index("own"))
     for image in sorted((place.path / "own images/train/two").iterdir())[::2]:
         if change == "replaced":
             Image.new("RGB", (32, 32), "red").save(image)

@@ -306,7 +306,7 @@ def test_reruns_and_the_difference_stand_beside_the_paper(scores):
     for text in (markdown(table, "t"), terminal(table), latex(table, "t")):
         assert "66.4" in text and "61.9" in text and "reported" in text
         assert f"{mgd3.difference_paper:+.1f}" in text.replace("$-$", "-")
-        assert "2602.23295" in text and "ddim-x0" in text
+        assert "2602.23295" in text and "samples with DDPM" in text
     # A rerun is of the same method, whatever its sampler, but of no other settings.
     key = paper_key("mgd3", "mgd3_dit", "dit", PUBLISHED | {"lambda": 0.2})
     found = published(

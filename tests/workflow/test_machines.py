@@ -9,7 +9,7 @@ import pytest
 
 from fake_imagenet import make_imagenet
 from mgd3.data.imagenet import subsets
-from workplace import Workplace, parse_jobs, tiny
+from workplace import Workplace, own_images, parse_jobs, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -29,24 +29,43 @@ def test_jobs_at_the_same_time_use_different_gpus(again: Workplace) -> None:
     assert sorted(used) == ["4", "7"]
 
 
-def test_clones_share_weights_and_latents_of_imagenet(tmp_path: Path) -> None:
+def test_clones_share_whatever_is_in_the_cache(tmp_path: Path) -> None:
     root, cache = make_imagenet(tmp_path / "imagenet", subsets()["imagenette"]), tmp_path / "cache"
-    dit = {"generator": "dit", "lambda": 0.1, "t_sg": 25}
+    own = tmp_path / "own images"
+    own_images(own, {"one": 8, "two": 8})
+    own_images(own, {"one": 4, "two": 4}, "val")
     config = tiny(
-        datasets=[{"name": "imagenette", "incomplete": "warn"}],
+        datasets=[
+            {"name": "imagenette", "incomplete": "warn"},
+            {"name": "mine", "root": str(own), "size": 32},
+        ],
         imagenet_root=str(root),
         cache_dir=str(cache),
-        runs=[{"method": "mgd3", **dit}],
+        runs=[
+            {"method": "nearest", "generator": "dit"},
+            {"method": "unguided", "generator": "tiny-dit"},
+        ],
+        evaluation=[{"protocol": "soft-small", "networks": ["resnet10"], "training_seeds": 1}],
     )
     one, other = (Workplace.make(tmp_path / name) for name in ("one", "other"))
     status, output = one.snakemake(config, "--dry-run")
     assert status == 0, output
-    for line in re.findall(r"^ +output: (.+)$", output, re.M):
-        for file in map(Path, line.split(", ")):
-            if file.is_relative_to(cache / "latents") or file.is_relative_to(cache / "generators"):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("made by the one")
-    first, second = parse_jobs(output), other.planned(config)
-    shared = {"fetch_dit", "latents"}
-    assert shared <= set(first)
+    made: dict[str, list[Path]] = {}
+    for rule, text in re.findall(r"^(?:local)?rule (\w+):\n((?: +.+\n)+)", output, re.M):
+        for line in re.findall(r"^ +output: (.+)$", text, re.M):
+            made.setdefault(rule, []).extend(map(Path, line.split(", ")))
+    first = parse_jobs(output)
+    # In the order in which they are made: nothing may be older than what it was made from.
+    shared = ("index", "pixels", "train_teacher", "fetch_dit", "train_vae", "train_generator")
+    shared += ("latents",)
+    assert set(shared) <= set(first)
+    for rule in shared:
+        for file in made[rule]:
+            assert file.is_relative_to(cache)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("made by the one")
+    second = other.planned(config)
     assert second == {rule: n for rule, n in first.items() if rule not in shared}
+    # The same name with other settings is another data set, which must not take these files.
+    config["datasets"][1]["validation_fraction"] = 0.5
+    assert {"index", "train_teacher", "train_vae"} <= set(other.planned(config))

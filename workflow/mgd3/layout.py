@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import Config, Run
+from .data.archives import archives
 from .data.imagenet import shared_blocks
 from .data.registry import Dataset
 from .errors import UserError, named_paths
@@ -75,6 +76,7 @@ class Layout:
         names |= {_first_with(e) for n in names if (e := get_generator(n).encoder)}
         self.generators = {slug_of(name): name for name in sorted(names)}
         self.classes = {name: d.source.classes() for name, d in self.datasets.items()}
+        self.states = {name: self._state(name) for name in self.datasets}
         self.spaces: dict[tuple[str, str], Space] = {}
         self.latent_classes: dict[tuple[str, str], list[str]] = {}
         for dataset in self.datasets:
@@ -88,8 +90,26 @@ class Layout:
         """A run's generator as it stands in paths."""
         return slug_of(run.generator) if run.generator else None
 
+    def _state(self, dataset: str) -> str:
+        """What tells a data set's files in the cache from those of the same name with other images.
+
+        Empty for a data set of the registry as it stands there, whose images everyone has.
+        """
+        choice = self.choices[dataset]
+        settings = {"name": choice} if isinstance(choice, str) else dict(choice)
+        for key in ("name", "classes", "incomplete"):  # of these no pixel depends
+            settings.pop(key, None)
+        if self.datasets[dataset].origin == "imagenet" or dataset in archives():
+            settings.pop("root", None)
+        elif "root" in settings and Path(self.config.cache_dir).is_absolute():
+            settings["root"] = str(Path(settings["root"]).absolute())
+        if not settings:
+            return ""
+        text = json.dumps(settings, sort_keys=True)
+        return "@" + hashlib.sha256(text.encode()).hexdigest()[:8]
+
     def index(self, dataset: str) -> str:
-        return f"results/{dataset}/index.parquet"
+        return f"{self.config.cache_dir}/indexes/{dataset}{self.states[dataset]}.parquet"
 
     def generator_folder(self, dataset: str, generator: str) -> str:
         """`generator` is a slug."""
@@ -97,7 +117,7 @@ class Layout:
         if entry.folder is not None:
             ours = entry.folder.is_relative_to(self.root)
             return str(entry.folder.relative_to(self.root) if ours else entry.folder)
-        trained_on = dataset if entry.of_dataset else ANY_DATASET
+        trained_on = dataset + self.states[dataset] if entry.of_dataset else ANY_DATASET
         return f"{self.config.cache_dir}/generators/{trained_on}/{generator}"
 
     def fetched(self, family: str) -> list[str]:
@@ -132,12 +152,15 @@ class Layout:
         if entry.encoder:
             folder = self.generator_folder(dataset, _first_with(entry.encoder))
         # An encoder that is trained on a data set is its own affair.
-        origin = dataset if entry.recipe else self.datasets[dataset].origin
+        origin = self.datasets[dataset].origin
+        if entry.recipe or origin == dataset:
+            origin = dataset + self.states[dataset]
         return Space(f"{encoder}-{size}-adm", origin, size, folder)
 
     def origin_choice(self, origin: str) -> Any:
         """What `--dataset` takes for all images of an origin, whatever is made of them."""
-        of_origin = [d for d in self.datasets.values() if origin in (d.origin, d.name)]
+        name = origin.partition("@")[0]
+        of_origin = [d for d in self.datasets.values() if name in (d.origin, d.name)]
         choice = self.choices[of_origin[0].name]
         if isinstance(choice, str):
             return choice
@@ -198,7 +221,8 @@ class Layout:
 
     def files_of_teacher(self, trained_on: str, teacher: str) -> list[str]:
         """Of a teacher by the data set that it was trained on and its name."""
-        folder = f"{self.config.cache_dir}/teachers/{trained_on}/{teacher}"
+        state = self.states.get(trained_on, "")
+        folder = f"{self.config.cache_dir}/teachers/{trained_on}{state}/{teacher}"
         return [f"{folder}/{file}" for file in TEACHER_FILES]
 
     def external_state(self, dataset: str, run: Run, ipc: int, block: int) -> str:
@@ -215,7 +239,8 @@ class Layout:
         return [f"{folder}/{protocol}_part{part}.safetensors" for part in range(parts)]
 
     def pixels(self, dataset: Dataset, split: str, size: str) -> str:
-        return f"{self.config.cache_dir}/pixels/{dataset.name}/{split}_{size}.safetensors"
+        folder = f"{self.config.cache_dir}/pixels/{dataset.name}{self.states[dataset.name]}"
+        return f"{folder}/{split}_{size}.safetensors"
 
     def scores(self) -> list[str]:
         """Every score file of the configuration."""

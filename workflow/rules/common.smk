@@ -64,9 +64,14 @@ def space_of(wildcards):
     return LAYOUT.spaces[wildcards.origin, wildcards.space]
 
 
+def index(wildcards):
+    return LAYOUT.index(wildcards.dataset)
+
+
 def origin_index(wildcards):
     """Images of one's own may change, which their index tells; those of ImageNet do not."""
-    return LAYOUT.index(wildcards.origin) if wildcards.origin in LAYOUT.datasets else []
+    name = wildcards.origin.partition("@")[0]
+    return LAYOUT.index(name) if name in LAYOUT.datasets else []
 
 
 def run_of(wildcards):
@@ -218,6 +223,7 @@ wildcard_constraints:
     gen=r"\d+",
     b=r"\d+",
     seed=r"\d+",
+    state=r"(@[0-9a-f]{8})?",  # see Layout
     size=r"\d+(-\d+)?(-tensor(-aliased)?)?",
     split="train|test|validation",
     teacher="|".join(map(re.escape, TEACHERS)),

@@ -24,9 +24,9 @@ rule index:
             f"{DATASET}/{RECEIPT}" if wildcards.dataset in archives() else []
         ),
     output:
-        "results/{dataset}/index.parquet",
+        f"{CONFIG.cache_dir}/indexes/{{dataset}}{{state}}.parquet",
     log:
-        "results/logs/{dataset}/index.log",
+        "results/logs/{dataset}{state}/index.log",
     conda:
         "../../envs/mgd3.yaml"
     params:
@@ -38,11 +38,11 @@ rule index:
 
 rule pixels:
     input:
-        index="results/{dataset}/index.parquet",
+        index=index,
     output:
-        f"{CONFIG.cache_dir}/pixels/{{dataset}}/{{split}}_{{size}}.safetensors",
+        f"{CONFIG.cache_dir}/pixels/{{dataset}}{{state}}/{{split}}_{{size}}.safetensors",
     log:
-        "results/logs/{dataset}/pixels_{split}_{size}.log",
+        "results/logs/{dataset}{state}/pixels_{split}_{size}.log",
     conda:
         "../../envs/mgd3.yaml"
     params:

@@ -3,7 +3,7 @@ DISTILLED = "results/{dataset}/distilled/{run}/ipc{ipc}/gen{gen}"
 
 rule sample:
     input:
-        index="results/{dataset}/index.parquet",
+        index=index,
         generator=generator_files,
         modes=modes_file,
         teacher=method_teacher_files,

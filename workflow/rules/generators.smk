@@ -1,14 +1,14 @@
-GENERATOR = f"{CONFIG.cache_dir}/generators/{{dataset}}/{{generator}}"
+GENERATOR = f"{CONFIG.cache_dir}/generators/{{dataset}}{{state}}/{{generator}}"
 TRAINED = "|".join(map(re.escape, LAYOUT.trained())) or "none"
 
 
 rule train_vae:
     input:
-        index="results/{dataset}/index.parquet",
+        index=index,
     output:
         expand(f"{GENERATOR}/{{file}}", file=VAE_FILES, allow_missing=True),
     log:
-        "results/logs/{dataset}/{generator}/train_vae.log",
+        "results/logs/{dataset}{state}/{generator}/train_vae.log",
     wildcard_constraints:
         generator=TRAINED,
     conda:
@@ -29,12 +29,12 @@ rule train_vae:
 
 rule train_generator:
     input:
-        index="results/{dataset}/index.parquet",
+        index=index,
         vae=expand(f"{GENERATOR}/{{file}}", file=VAE_FILES, allow_missing=True),
     output:
         expand(f"{GENERATOR}/{{file}}", file=DIT_FILES, allow_missing=True),
     log:
-        "results/logs/{dataset}/{generator}/train_generator.log",
+        "results/logs/{dataset}{state}/{generator}/train_generator.log",
     wildcard_constraints:
         generator=TRAINED,
     conda:
@@ -55,16 +55,16 @@ rule train_generator:
 
 rule finetune_generator:
     input:
-        index="results/{dataset}/index.parquet",
+        index=index,
         base=lambda wildcards: LAYOUT.generator_files(
             wildcards.dataset, LAYOUT.base_of(wildcards.generator)
         ),
     output:
         expand(f"{GENERATOR}/{{file}}", file=VAE_FILES + DIT_FILES, allow_missing=True),
     log:
-        "results/logs/{dataset}/{generator}/finetune_generator.log",
+        "results/logs/{dataset}{state}/{generator}/finetune_generator.log",
     benchmark:
-        "results/benchmarks/{dataset}/{generator}/finetune_generator.tsv"
+        "results/benchmarks/{dataset}{state}/{generator}/finetune_generator.tsv"
     wildcard_constraints:
         generator="|".join(map(re.escape, LAYOUT.finetuned())) or "none",
     conda:

@@ -35,7 +35,7 @@ rule latents:
 
 rule modes:
     input:
-        index="results/{dataset}/index.parquet",
+        index=index,
         latents=lambda wildcards: LAYOUT.latents(wildcards.dataset, wildcards.generator),
     output:
         "results/{dataset}/modes/{generator}/{discovery}{pca}/ipc{ipc}{seeded}.safetensors",

@@ -23,7 +23,7 @@ rule embed:
 
 rule measure:
     input:
-        index="results/{dataset}/index.parquet",
+        index=index,
         latents=lambda wildcards: LAYOUT.latents(
             wildcards.dataset, LAYOUT.measuring_generator()
         ),

@@ -1,4 +1,4 @@
-TEACHER = f"{CONFIG.cache_dir}/teachers/{{dataset}}/{{teacher}}"
+TEACHER = f"{CONFIG.cache_dir}/teachers/{{dataset}}{{state}}/{{teacher}}"
 
 
 rule train_teacher:
@@ -9,9 +9,9 @@ rule train_teacher:
     output:
         expand(f"{TEACHER}/{{file}}", file=TEACHER_FILES, allow_missing=True),
     log:
-        "results/logs/{dataset}/teacher_{teacher}.log",
+        "results/logs/{dataset}{state}/teacher_{teacher}.log",
     benchmark:
-        "results/benchmarks/{dataset}/teacher_{teacher}.tsv"
+        "results/benchmarks/{dataset}{state}/teacher_{teacher}.tsv"
     conda:
         "../../envs/mgd3.yaml"
     threads: 2
