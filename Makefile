@@ -8,7 +8,7 @@ BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: .venv demo plan test test-slow fault-test slurm-test lint clean
+.PHONY: .venv demo tune plan test test-slow fault-test slurm-test lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -33,6 +33,15 @@ ablation-%: $(STAMP)
 	snakemake --cores $(CORES) --configfile workflow/presets/$@.yaml --quiet rules host
 	@mgd3 show results/reports/$@/tables/results.csv
 	@echo "Tables and pictures: results/reports/$@/"
+
+# Settings chosen on held-out training images, and beside the defaults on the test set.
+TUNED := results/reports/tune-demo
+tune: $(STAMP)
+	snakemake --cores $(CORES) --configfile workflow/presets/tune-demo.yaml --quiet rules host -- tune
+	snakemake --cores $(CORES) --quiet rules host \
+	  --configfile workflow/presets/tune-demo.yaml $(TUNED)/tuning/overlay.yaml
+	@mgd3 show $(TUNED)-tuned/tables/results.csv
+	@echo "What was tried: $(TUNED)/tables/tuning.md, $(TUNED)/figures/"
 
 # What a run will take: one batch of each stage, timed on this device.
 plan: $(STAMP)

@@ -19,6 +19,7 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/metrics.smk"
+include: "workflow/rules/tuning.smk"
 
 
 localrules:
@@ -34,6 +35,10 @@ localrules:
     trade_off,
     sample_map,
     metrics,
+    tune,
+    tune_rung,
+    tune_report,
+    tune_surface,
 
 
 rule all:

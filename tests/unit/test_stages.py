@@ -18,6 +18,9 @@ from mgd3.stages import VERSIONS
 PACKAGE = Path(mgd3.__file__).parent
 RECORD = Path(__file__).with_name("stage_closures.json")
 
+# Methods and engines are imported by name when they run.
+_METHODS = sorted({f"methods.{m.module}" for m in METHODS.values() if m.distils})
+_ENGINES = sorted({f"evaluation.{p.engine}" for p in PROTOCOLS.values()})
 ENTRIES: dict[str, list[str]] = {
     "fetch_dataset": ["data.archives"],
     "index": ["data.index"],
@@ -29,23 +32,21 @@ ENTRIES: dict[str, list[str]] = {
     "modes": ["modes"],
     "train_teacher": ["teachers.training"],
     "fetch_teacher": ["teachers.pretrained"],
-    # Methods and engines are imported by name when they run.
-    "sample": [
-        "distilled",
-        *sorted({f"methods.{m.module}" for m in METHODS.values() if m.distils}),
-    ],
+    "sample": ["distilled", *_METHODS],
     "collect": ["distilled"],
     "export": ["export"],
     "pixels": ["distilled"],
     "relabel": ["evaluation.relabel"],
-    "evaluate": [
-        "evaluation.stage",
-        *sorted({f"evaluation.{p.engine}" for p in PROTOCOLS.values()}),
-    ],
+    "evaluate": ["evaluation.stage", *_ENGINES],
     "tables": ["tables"],
     "cost": ["cost"],
     "embed": ["metrics.stage"],
     "measure": ["metrics.stage", "metrics.summary"],
+    "tune_rung": ["tuning.rungs"],
+    "tune_sample": ["tuning.trials", *_METHODS],
+    "tune_proxy": ["tuning.trials"],
+    "tune_train": ["tuning.trials", *_ENGINES],
+    "tune_report": ["tuning.report", "tuning.surface"],
     "plots": ["plots"],
     "figures": ["figures"],
 }

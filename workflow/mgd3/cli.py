@@ -141,12 +141,11 @@ def _modes(args: argparse.Namespace) -> None:
     )
 
 
-def _sample(args: argparse.Namespace) -> None:
+def _job(args: argparse.Namespace) -> Any:
     from .data.index import Index
-    from .distilled import make_block
     from .methods import Job
 
-    job = Job(
+    return Job(
         dataset=_dataset(args),
         index=Index.read(args.index),
         classes=args.classes,
@@ -157,9 +156,14 @@ def _sample(args: argparse.Namespace) -> None:
         modes=args.modes,
         device=_device(args),
         batch=args.batch if args.batch == "auto" else int(args.batch),
-        teacher=args.teacher_folder,
+        teacher=getattr(args, "teacher_folder", None),
     )
-    make_block(args.method, job, args.output)
+
+
+def _sample(args: argparse.Namespace) -> None:
+    from .distilled import make_block
+
+    make_block(args.method, _job(args), args.output)
 
 
 def _collect(args: argparse.Namespace) -> None:
@@ -280,6 +284,62 @@ def _sample_map(args: argparse.Namespace) -> None:
     sample_map(args.mapped, {run["run"]: run["label"] for run in args.runs}, args.output)
 
 
+def _tune_rung(args: argparse.Namespace) -> None:
+    from .tuning.rungs import choose
+
+    choose(args.grid, args.keep, args.scores or [], args.output)
+
+
+def _tune_sample(args: argparse.Namespace) -> None:
+    from .tuning.trials import sample
+
+    sample(args.method, _job(args), args.rung, args.slot, args.output)
+
+
+def _tune_proxy(args: argparse.Namespace) -> None:
+    from .tuning.trials import proxy
+
+    proxy(
+        args.distilled,
+        args.latents,
+        args.index,
+        args.generator,
+        int(args.size),
+        args.teacher_folder,
+        args.output,
+        _device(args),
+    )
+
+
+def _tune_train(args: argparse.Namespace) -> None:
+    from .tuning.trials import train
+
+    train(
+        args.distilled,
+        args.validation,
+        protocol=args.protocol,
+        network=args.network,
+        flip=args.flip,
+        device=args.device,
+        threads=args.threads,
+        output=args.output,
+    )
+
+
+def _tune_report(args: argparse.Namespace) -> None:
+    from .tuning.report import report
+
+    report(args.tunings, args.runs, args.slugs, args.title, args.output, args.overlay)
+
+
+def _tune_surface(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from .tuning.surface import surface
+
+    surface(pd.read_csv(args.results), args.tuning, args.output)
+
+
 def _show(args: argparse.Namespace) -> None:
     from .tables import print_table
 
@@ -359,7 +419,7 @@ def _parser() -> argparse.ArgumentParser:
           "generator", "folder")  # fmt: skip
     stage(
         "train-teacher", _train_teacher, "train a classifier on real images",
-        "teacher", "train", "test", "validation", "flip", "folder", *run_on,
+        "teacher", "train", "test?", "validation?", "flip", "folder", *run_on,
     )  # fmt: skip
     stage("fetch-teacher", _fetch_teacher, "torchvision's ImageNet-1K weights as a teacher",
           "teacher", "folder", "file")  # fmt: skip
@@ -389,7 +449,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     stage(
         "evaluate", _evaluate, "train a network on a distilled set and test it",
-        "train", "test", "validation", "teacher-folder?", "teacher-classes", "labels", "protocol",
+        "train", "test", "validation?", "teacher-folder?", "teacher-classes", "labels", "protocol",
         "network", "generation-seed", "training-seed",
         "flip", "context", "output", *run_on,
     )  # fmt: skip
@@ -404,6 +464,24 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     stage("measures-table", _measures_table, "the measures by method and by class",
           "measures", "runs", "output")  # fmt: skip
+    stage("tune-rung", _tune_rung, "the settings of a rung: the best of the one before",
+          "grid", "keep", "scores?", "output")  # fmt: skip
+    stage(
+        "tune-sample", _tune_sample, "make the distilled set of a rung's slot",
+        "rung", "slot", data, index, "method", "settings", "classes", "ipc", "generation-seed",
+        "generator", "modes", "batch", "output", *run_on,
+    )  # fmt: skip
+    stage(
+        "tune-proxy", _tune_proxy, "judge a distilled set without training",
+        "distilled", "latents", index, "generator", "size", "teacher-folder", "output", *run_on,
+    )  # fmt: skip
+    stage(
+        "tune-train", _tune_train, "train on a distilled set, test on held-out training images",
+        "distilled", "validation", "protocol", "network", "flip", "output", *run_on,
+    )  # fmt: skip
+    stage("tune-report", _tune_report, "what was tried, and the chosen settings as an overlay",
+          "tunings", "runs", "slugs", "title", "output", "overlay")  # fmt: skip
+    stage("tune-surface", _tune_surface, "a heat map of a tuning", "results", "tuning", "output")
     stage("grid", _grid, "a picture of a distilled set", "distilled", "output")
     stage("overview", _overview, "a picture of the table", "results", "output")
     stage("sweep-plot", _sweep_plot, "accuracy over a setting", "results", "runs", "over", "output")
@@ -418,7 +496,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _POSITIONAL = {"configs", "results", "tree", "measures"}
-_OPTIONAL = {"device", "threads", "modes", "pca", "batch", "validation", "flip", "file", "vae"}
+_OPTIONAL = {"device", "threads", "modes", "pca", "batch", "flip", "file", "vae"}
 _OPTIONAL |= {"draw", "heads", "config", "teacher-classes", "labels"}
 
 
@@ -519,6 +597,13 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "measures": _PATHS,
     "points": {**_PATH, "help": "output: the coordinates of the map"},
     "mapped": {**_PATH, "help": "the coordinates of the map"},
+    "grid": {**_json("a list of objects"), "help": "JSON list: every setting to try"},
+    "keep": {**_INT, "help": "settings of the rung"},
+    "rung": {**_PATH, "help": "the settings of a rung"},
+    "slot": {**_INT, "help": "which of them, from 0"},
+    "tunings": _json("a list of objects"),
+    "overlay": {**_PATH, "help": "output: a configuration's runs with the chosen ones"},
+    "tuning": {"help": "the id of one"},
     "over": {"help": "the setting that varies: t_sg or lambda"},
     "paper": {**_PATH, "help": "published figures, CSV"},
     "reported": {**_PATH, "help": "figures of independent reruns, CSV"},
@@ -534,17 +619,14 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 # Arguments that name files a stage reads. `generator` may be a folder of them.
 _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "validation", "scores",
-         "paper", "reported", "distilled", "results")  # fmt: skip
+         "paper", "reported", "distilled", "results", "embedded", "measures", "mapped",
+         "rung")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
-                 "threads", "batch"}  # fmt: skip
-_READ = ("index", "latents", "modes", "blocks", "train", "test", "validation", "scores", "paper",
-         "distilled", "results", "embedded", "measures", "mapped")  # fmt: skip
-_NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "device", "threads",
-                 "batch"}  # fmt: skip
+                 "threads", "batch", "overlay"}  # fmt: skip
 
 
 # Stages whose `generator` is a pipeline folder.
-_FROM_FOLDER = ("latents", "sample", "embed")
+_FROM_FOLDER = ("latents", "sample", "embed", "tune-sample", "tune-proxy")
 # Stages whose files lie in several folders: the part of the generator beside which the record lies.
 _PARTS = {"train-vae": "vae", "train-generator": "transformer",
           "finetune-generator": "transformer"}  # fmt: skip
@@ -568,7 +650,7 @@ def _written(args: argparse.Namespace) -> list[Path]:
             return [args.folder / file for file in TEACHER_FILES]
         case "collect":
             return [args.output, args.manifest]
-        case "evaluate":
+        case "evaluate" | "tune-train":
             return [args.output, args.output.with_suffix(".safetensors")]
         case "tables":
             return [args.output.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
@@ -579,7 +661,9 @@ def _written(args: argparse.Namespace) -> list[Path]:
         case "measures-table":
             names = ("metrics.csv", "metrics.md", "metrics_classes.csv")
             return [args.output.with_name(name) for name in names]
-        case "overview" | "sweep-plot" | "trade-off" | "sample-map":
+        case "tune-report":
+            return [args.output, args.output.with_suffix(".md"), args.overlay]
+        case "overview" | "sweep-plot" | "trade-off" | "sample-map" | "tune-surface":
             return [args.output, args.output.with_suffix(".svg")]
     return [args.output] if "output" in args else []
 
@@ -594,6 +678,9 @@ def _read(args: argparse.Namespace) -> list[Path]:
     for name in _READ:
         value = getattr(args, name, None) or []
         files += value if isinstance(value, list) else [value]
+    for tuning in getattr(args, "tunings", []):
+        files += [Path(file) for rung in tuning["scores"] for file in rung]
+        files.append(Path(tuning["chosen"]))
     if args.stage == "train-generator":
         files += [args.folder / file for file in VAE_FILES]
     if base := getattr(args, "base", None):
@@ -601,7 +688,7 @@ def _read(args: argparse.Namespace) -> list[Path]:
     if folder := getattr(args, "teacher_folder", None):
         files += [folder / file for file in TEACHER_FILES]
     if isinstance(getattr(args, "generator", None), Path):
-        whole = args.stage not in ("latents", "embed")
+        whole = args.stage not in ("latents", "embed", "tune-proxy")
         if args.stage == "sample":
             # Another method's job may be training the rest of the folder meanwhile.
             whole = "generator" in get_method(args.method).needs
@@ -650,6 +737,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train-generator",
         "finetune-generator",
         "sample",
+        "tune-sample",
         "latents",
     ):
         from .evaluation.stage import keep_freed_memory

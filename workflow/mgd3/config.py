@@ -37,6 +37,8 @@ from .teachers import TEACHERS
 _MOST_TRAININGS = 200_000
 # Keys of a run that accept a list, in the order of the slug.
 SWEPT = ("generator", "variant", "modes", "lambda", "t_sg", "strength", "cfg", "steps")
+# Those of them that `tuning` searches.
+TUNED = ("lambda", "t_sg", "strength", "cfg", "steps")
 _SLUG = {"lambda": "lambda", "t_sg": "stop", "strength": "strength", "cfg": "cfg", "steps": "steps"}
 
 
@@ -227,6 +229,56 @@ def schema() -> dict[str, Any]:
             },
         },
     }
+    tuning = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "method": {
+                "enum": [name for name, m in METHODS.items() if {*TUNED} & {*m.defaults}],
+                "default": "mgd3",
+                "description": "whose first run in `runs` is tuned",
+            },
+            "grid": {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "properties": {
+                    key: _list_of(RUN_KEYS[key]["else"], RUN_KEYS[key]["description"])
+                    for key in TUNED
+                },
+                "default": {"lambda": [0.1, 0.3, 1, 3], "t_sg": [0, 10, 25, 40]},
+                "description": "values to try, in all combinations",
+            },
+            "keep": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "exclusiveMaximum": 1,
+                "default": 0.5,
+                "description": "share of a rung's settings that the next one takes",
+            },
+            "rungs": _list_of(
+                {"type": "integer", "minimum": 1},
+                "after a first rung without training: distilled sets of each setting, a training "
+                "on each",
+                default=[1, 2],
+            ),
+            "first_seed": {
+                **_SEED,
+                "default": 1000,
+                "description": "generation seeds from here on; none of `generation_seeds`",
+            },
+            "ipc": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "images per class; the first of `ipc` by default",
+            },
+            "teacher": {
+                "enum": list(TEACHERS),
+                "description": "judges the sets of the first rung; resnet18 by default for subsets "
+                "of ImageNet, conv3-32 for all else",
+            },
+        },
+    }
     auto = {"if": {"type": "string"}, "then": {"const": "auto"}}
     positive = {**auto, "else": {"type": "integer", "minimum": 1}, "default": "auto"}
     properties = {
@@ -249,6 +301,9 @@ def schema() -> dict[str, Any]:
             "rows of the table; a list as a value sweeps",
         ),
         "evaluation": _list_of(entry, "how the distilled sets are judged"),
+        "tuning": _list_of(
+            tuning, "what `snakemake tune` searches: one entry for each method", default=[{}]
+        ),
         "resources": {
             "type": "object",
             "additionalProperties": False,
@@ -287,7 +342,7 @@ def schema() -> dict[str, Any]:
             "description": "train/<wnid>/ and val/ of ImageNet, for all its subsets; may be a link",
         },
     }
-    optional = ("resources", "planned", "cache_dir", "imagenet_root")
+    optional = ("tuning", "resources", "planned", "cache_dir", "imagenet_root")
     required = [k for k in properties if k not in optional]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -330,6 +385,8 @@ class Config:
     """A checked configuration with every default filled in.
 
     Attributes:
+        run_choices: the runs as written, sweeps not unfolded.
+        tuning: as written; see `tuning.plan`, which resolves it when it is asked for.
         skipped: what `planned: skip` left out, a clause each.
     """
 
@@ -339,7 +396,9 @@ class Config:
     ipc: list[int]
     generation_seeds: list[int]
     runs: list[Run]
+    run_choices: list[dict[str, Any]]
     evaluation: list[dict[str, Any]]
+    tuning: list[dict[str, Any]]
     device: str
     batch: int | str
     classes_per_block: int | str
@@ -477,12 +536,13 @@ def _expand(choice: Mapping[str, Any]) -> list[Run]:
     swept = {key: _as_list(choice[key]) for key in SWEPT if key in choice}
     fixed = {key: value for key, value in choice.items() if key not in SWEPT}
     return [
-        _resolve({**fixed, **dict(zip(swept, values, strict=True))})
+        resolve_run({**fixed, **dict(zip(swept, values, strict=True))})
         for values in itertools.product(*swept.values())
     ]
 
 
-def _resolve(choice: dict[str, Any]) -> Run:
+def resolve_run(choice: Mapping[str, Any]) -> Run:
+    """A run whose settings are single values, no lists, with every default filled in."""
     method = get_method(choice["method"])
     name = choice.get("generator")
     defaults = dict(method.defaults)
@@ -614,6 +674,8 @@ def resolve(raw: Mapping[str, Any]) -> Config:
         ipc=list(raw["ipc"]),
         generation_seeds=list(raw["generation_seeds"]),
         runs=runs,
+        run_choices=list(raw["runs"]),
+        tuning=list(raw.get("tuning", [{}])),
         evaluation=[{"training_seeds": 1, **entry} for entry in raw["evaluation"]],
         device=resources.get("device", "auto"),
         batch=resources.get("batch", "auto"),

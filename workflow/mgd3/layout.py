@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .methods import METHODS, external
 from .names import DISCOVERIES, WHOLE_SPLIT
 from .sweeps import SWEPT_FIGURES, curves
 from .teachers import TEACHER_FILES
+from .tuning.plan import Tuning, tunings
 
 # Classes per latent file. Not a setting: latents must not be made again for another block size.
 LATENT_BLOCK = 50
@@ -312,3 +314,68 @@ class Layout:
             for run in self.distilling
             for ipc in self.config.ipc
         ]
+
+    @cached_property
+    def tunings(self) -> dict[str, Tuning]:
+        """By id. Raises UserError as `tuning.plan.tunings`: only who tunes is to mend it."""
+        return {tuning.id: tuning for tuning in tunings(self.config)}
+
+    def _tuning(self, tuning: Tuning, file: str) -> str:
+        return f"results/{tuning.dataset}/tuning/{tuning.id}/{file}"
+
+    def judged(self, tuning: Tuning, rung: int) -> list[str]:
+        """The scores of a rung; none of what is before the first."""
+        if rung < 0:
+            return []
+        return [
+            self._tuning(tuning, f"rung{rung}/slot{slot}_gen{seed}_score.json")
+            for slot in range(tuning.slots(rung))
+            for seed in tuning.rungs[rung].seeds
+        ]
+
+    def chosen(self, tuning: Tuning) -> str:
+        """The file of what is left after the last rung."""
+        return self._tuning(tuning, f"rung{len(tuning.rungs)}.json")
+
+    def tuning_modes(self, tuning: Tuning, gen: int) -> list[str]:
+        if "modes" not in METHODS[tuning.run.method].needs:
+            return []
+        return [self.modes(tuning.dataset, tuning.run, tuning.ipc, gen)]
+
+    def tuning_teacher(self, tuning: Tuning) -> list[str]:
+        """The teacher that judges the first rung: torchvision's, or one that saw no test images."""
+        if tuning.teacher_data != tuning.dataset:
+            return self.files_of_teacher(tuning.teacher_data, tuning.teacher)
+        folder = f"results/{tuning.dataset}/tuning/teachers/{tuning.teacher}"
+        return [f"{folder}/{file}" for file in TEACHER_FILES]
+
+    def tuning_files(self) -> list[str]:
+        """Everything that a report on the tunings reads."""
+        return [
+            file
+            for tuning in self.tunings.values()
+            for rung in range(len(tuning.rungs))
+            for file in self.judged(tuning, rung)
+        ] + [self.chosen(tuning) for tuning in self.tunings.values()]
+
+    def tuning_summaries(self) -> list[dict[str, Any]]:
+        """The tunings as `tuning.report.report` wants them."""
+        return [
+            {
+                "id": tuning.id,
+                "label": tuning.run.label,
+                "position": tuning.position,
+                "dataset": tuning.dataset,
+                "ipc": tuning.ipc,
+                "points": tuning.points,
+                "slugs": tuning.slugs,
+                "protocol": tuning.protocol,
+                "network": tuning.network,
+                "scores": [self.judged(tuning, rung) for rung in range(len(tuning.rungs))],
+                "chosen": self.chosen(tuning),
+            }
+            for tuning in self.tunings.values()
+        ]
+
+    def tuning_figures(self) -> list[str]:
+        return [self.report(f"figures/tuning_{tuning}.png") for tuning in self.tunings]

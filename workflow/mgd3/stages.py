@@ -25,6 +25,11 @@ VERSIONS: dict[str, int] = {
     "cost": 2,
     "embed": 1,
     "measure": 1,
+    "tune_rung": 1,
+    "tune_sample": 1,
+    "tune_proxy": 1,
+    "tune_train": 1,
+    "tune_report": 1,
     "plots": 1,
     "figures": 2,
 }

@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -26,6 +27,8 @@ try:
         require_writable("results")
         require_writable(CONFIG.cache_dir)
     LAYOUT = Layout(CONFIG, Path(workflow.basedir))
+    if "tune" in sys.argv:
+        LAYOUT.tunings  # a mistake is one message here, and a traceback in an input function
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -211,6 +214,15 @@ def context(wildcards):
     )
 
 
+def tuning_of(wildcards):
+    return LAYOUT.tunings[wildcards.tuning]
+
+
+def tuning_space(wildcards):
+    slug = LAYOUT.slug(tuning_of(wildcards).run)
+    return LAYOUT.space(wildcards.dataset, slug)
+
+
 def recipe(wildcards):
     return str(get_generator(LAYOUT.generators[wildcards.generator]).recipe)
 
@@ -224,6 +236,9 @@ wildcard_constraints:
     b=r"\d+",
     seed=r"\d+",
     state=r"(@[0-9a-f]{8})?",  # see Layout
+    tuning=r"[a-z0-9-]+_[0-9a-f]{8}",
+    rung=r"\d+",
+    slot=r"\d+",
     size=r"\d+(-\d+)?(-tensor(-aliased)?)?",
     split="train|test|validation",
     teacher="|".join(map(re.escape, TEACHERS)),

@@ -69,6 +69,11 @@ TEACHERS: dict[str, TeacherRecipe] = {
         "resnet18", 224, 256, steps=10_000, min_epochs=90, batch_size=256, learning_rate=0.1,
         pretrained="resnet18-f37072fd.pth",
     ),
+    # For tuning: half a minute on a core.
+    "conv3-32": TeacherRecipe(
+        "conv3", 32, 32, steps=150, min_epochs=3, batch_size=64, learning_rate=0.05,
+        weight_decay=5e-4, crop_scale=(0.5, 1.0),
+    ),
     # For small images, a few minutes on two cores.
     "resnet10-64": TeacherRecipe(
         "resnet10", 64, 64, steps=150, min_epochs=3, batch_size=64, learning_rate=0.05,

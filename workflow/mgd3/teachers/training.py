@@ -32,7 +32,7 @@ def train_teacher(
     name: str,
     recipe: TeacherRecipe,
     train: Path,
-    test: Path,
+    test: Path | None,
     validation: Path | None,
     *,
     flip: bool,
@@ -43,7 +43,8 @@ def train_teacher(
     """Train a teacher on the train split and record its accuracy; nothing is chosen by it.
 
     Args:
-        train, test, validation: pixels at the recipe's sizes, as `mgd3 pixels` writes them.
+        train, test, validation: pixels at the recipe's sizes, as `mgd3 pixels` writes them. A
+            teacher that helps to choose settings is given no test images.
         flip: whether a mirrored image keeps its class.
         folder: where the teacher's files go. An unfinished training is kept beside them and
             continued.

@@ -1,0 +1,155 @@
+"""Stages `tune-sample`, `tune-proxy`, `tune-train`: one distilled set of a setting, and its judges.
+
+None of them is given test images.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import artifacts
+from ..augment import normalise
+from ..clustering import centroids
+from ..data.index import Index
+from ..evaluation.stage import evaluate, resize
+from ..generators.vae import load_vae, to_size
+from ..latents import Latents
+from ..methods import Job, distiller
+from ..metrics.measures import coverage
+from ..teachers import load
+from .rungs import setting_of
+
+_CHUNK = 256
+
+
+def sample(method: str, job: Job, rung: Path, slot: int, output: Path) -> None:
+    """Make the distilled set of a slot's setting, as `collect` writes sets.
+
+    Args:
+        job: of all classes, with the settings of the run that is tuned.
+        rung: the rung's settings.
+    """
+    setting = setting_of(rung, slot)
+    job = replace(job, settings={**job.settings, **setting["point"]})
+    made = distiller(method)(job)
+    images = torch.cat([made[name] for name in job.classes])
+    labels = torch.arange(len(job.classes)).repeat_interleave(job.ipc)
+    metadata = {
+        "classes": job.classes,
+        "method": method,
+        "settings": job.settings,
+        "generation_seed": job.generation_seed,
+        "trial": setting["trial"],
+        "point": setting["point"],
+    }
+    artifacts.save_tensors(output, {"images": images, "labels": labels}, metadata)
+
+
+def _of_trial(distilled: Path) -> dict[str, Any]:
+    """What a score says of the set that it is of."""
+    metadata = artifacts.tensor_metadata(distilled)
+    return {key: metadata[key] for key in ("trial", "point", "generation_seed")}
+
+
+def proxy(
+    distilled: Path,
+    latent_files: Sequence[Path],
+    index: Path,
+    vae_folder: Path,
+    size: int,
+    teacher_folder: Path,
+    output: Path,
+    device: str = "cpu",
+) -> None:
+    """Judge a distilled set without training, by what it stands for and whether it is recognised.
+
+    Writes JSON: `coverage`, the share of the training images' modes (k-means centroids, as many
+    as there are images in the set) that are nearest to some image's latent; `agreement`, the share
+    of the images that the teacher takes for their class; and `score`, the share of the modes that
+    are nearest to an image which the teacher takes for its class. Means over classes.
+
+    Args:
+        latent_files: of the originals, encoded at `size` px by the VAE of `vae_folder`.
+    """
+    held = artifacts.load_tensors(distilled, ["images", "labels"])
+    originals = Latents(latent_files, Index.read(index))
+    samples = _encoded(held["images"], vae_folder, size, device)
+    recognised = _recognised(held["images"], held["labels"], teacher_folder, originals, device)
+    covered, scores = [], []
+    for label, name in enumerate(originals.classes):
+        own = (held["labels"] == label).numpy()
+        real = np.ascontiguousarray(originals.mean(name).flatten(1).numpy())
+        modes = centroids(real, min(int(own.sum()), len(real)), name)
+        covered.append(coverage(samples[own], modes))
+        good = own & recognised
+        scores.append(coverage(samples[good], modes) if good.any() else 0.0)
+    found = {
+        "coverage": float(np.mean(covered)),
+        "agreement": float(recognised.mean()),
+        "score": float(np.mean(scores)),
+    }
+    print(", ".join(f"{key} {value:.3f}" for key, value in found.items()), file=sys.stderr)
+    artifacts.save_json(output, {**_of_trial(distilled), **found})
+
+
+@torch.inference_mode()
+def _encoded(images: Tensor, vae_folder: Path, size: int, device: str) -> np.ndarray:
+    """Posterior means of the scaled latents, float32 [N, d]."""
+    vae = load_vae(vae_folder, device=device)
+    parts = [vae.encode(to_size(part.to(device), size))[0] for part in images.split(_CHUNK)]
+    return torch.cat(parts).flatten(1).cpu().numpy()
+
+
+@torch.inference_mode()
+def _recognised(
+    images: Tensor, labels: Tensor, folder: Path, originals: Latents, device: str
+) -> np.ndarray:
+    """Which images the teacher takes for their class, bool [N]."""
+    teacher = load(folder, device).slice(originals.classes)
+    right = []
+    for part, wanted in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):
+        pixels = resize(part, teacher.size).to(device)
+        x = normalise(pixels, teacher.mean, teacher.std)
+        right.append(teacher(x).argmax(1) == wanted.to(device))
+    return torch.cat(right).cpu().numpy()
+
+
+def train(
+    distilled: Path,
+    validation: Path,
+    *,
+    protocol: str,
+    network: str,
+    flip: bool,
+    device: str,
+    threads: int | None,
+    output: Path,
+) -> None:
+    """Train a network on a distilled set and test it on held-out training images.
+
+    Writes what `evaluate` writes, where the accuracy is of the validation split.
+    """
+    trial = _of_trial(distilled)
+    evaluate(
+        distilled,
+        validation,
+        None,
+        protocol=protocol,
+        network=network,
+        generation_seed=trial["generation_seed"],
+        training_seed=0,
+        flip=flip,
+        device=device,
+        threads=threads,
+        context={**trial, "tested_on": "validation"},
+        output=output,
+        predictions=output.with_suffix(".safetensors"),
+    )
