@@ -36,7 +36,8 @@ def raw(*runs: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def slug(row: dict[str, Any] = MGD3, **settings: Any) -> str:
-    (run,) = resolve(raw({**row, **settings})).runs
+    flipped = [{"name": "digits", "flip": True}]
+    (run,) = resolve(raw({**row, **settings}, datasets=flipped)).runs
     return run.slug
 
 
@@ -56,6 +57,11 @@ def slug(row: dict[str, Any] = MGD3, **settings: Any) -> str:
         (raw({"method": "mgd3"}), ["runs[0]", "lacks", "'generator'"]),
         (raw({**MGD3, "generator": "tiny-dot"}), ["'tiny-dot'", "did you mean 'tiny-dit'"]),
         (raw({**MGD3, "variant": "ddmp"}), ["'ddmp'", "did you mean 'ddpm'"]),
+        (raw({**MGD3, "flips": True}), ["flips", "a mirrored image of digits", "flip: true"]),
+        (raw({**MGD3, "flips": 1}), ["runs[0].flips", "1"]),
+        (raw({"method": "nearest", "generator": "tiny-dit", "flips": True}), ["no 'flips'"]),
+        (raw(tuning=[{"grid": {"lamda": [1]}}]), ["tuning[0].grid", "did you mean 'lambda'"]),
+        (raw(tuning=[{"keep": 1}]), ["tuning[0].keep", "1"]),
         (raw(datasets=["digts"]), ["'digts'", "did you mean 'digits'"]),
         (raw(datasets=[{"name": "mine"}]), ["datasets[0]", "'root'"]),
         (raw({"method": "random", "lambda": 1}), ["'random' takes no 'lambda'"]),
@@ -171,6 +177,7 @@ VALUES = {
     "variant": ["ddpm", "ddim", "ddim-x0"],
     "modes": ["kmeans", "nearest", "random"],
     "pca": [None, 16, 32],
+    "flips": [False, True],
     "lambda": [0, 0.1, 0.12345678, 0.12345679, 1e-9, 1234567.0, 1234568.0],
     "t_sg": [0, 1, 25, 50],
     "manifold_rule": ["code", "paper"],

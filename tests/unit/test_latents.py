@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fake_imagenet import make_imagenet, picture
+from mgd3 import artifacts
 from mgd3.data import make_dataset
 from mgd3.data.imagenet import subsets
 from mgd3.data.images import (
@@ -236,3 +237,31 @@ def test_a_file_that_grew_unreadable_is_one_clear_error(root, tmp_path):
     buffer = io.BytesIO()
     picture(0).save(buffer, "JPEG")
     assert jpeg_components(memoryview(buffer.getvalue())) == 3
+
+
+def test_latents_of_mirrored_images_are_encodings_not_mirrored_latents(
+    root, dit_folder, encoded, tmp_path
+):
+    dataset = subset(root)
+    encode(dataset, dit_folder, list(WOOF[:1]), 32, tmp_path / "m", mirrored=True)
+    name = WOOF[0]
+    turned = artifacts.load_tensors(tmp_path / "m")[f"mean/{name}"]
+    keys = artifacts.tensor_metadata(tmp_path / "m")["images"][name]
+    pictures = read_images(dataset.source, keys, 32)
+    from_pil = torch.stack(
+        [
+            torch.from_numpy(np.asarray(ImageOps.mirror(Image.fromarray(p))).copy())
+            for p in pictures.permute(0, 2, 3, 1).numpy()
+        ]
+    )
+    mean, _ = load_vae(dit_folder).encode(from_pil.permute(0, 3, 1, 2))
+    torch.testing.assert_close(turned, mean)
+    plain = Latents(encoded, index_of(dataset, tmp_path / "x"))
+    assert not torch.allclose(turned, plain.mean(name).flip(-1), atol=1e-3)
+    # A draw from its posterior is the mirrored image's own.
+    one_class = index_of(dataset, tmp_path / "x")
+    one_class.classes[1:] = []
+    mirrored = Latents([tmp_path / "m"], one_class)
+    noise = (mirrored.sample(name) - mirrored.mean(name)) / (mirrored.logvar(name) / 2).exp()
+    other = (plain.sample(name) - plain.mean(name)) / (plain.logvar(name) / 2).exp()
+    assert not torch.allclose(noise, other, atol=1e-2)

@@ -216,3 +216,38 @@ def test_seeding_needs_no_products_of_all_rows(monkeypatch):
     held = clustering.greedy_seeds(x, 8, np.random.default_rng(0))
     monkeypatch.setattr(clustering, "_GRAM_ROWS", 1)
     assert clustering.greedy_seeds(x, 8, np.random.default_rng(0)).tolist() == held.tolist()
+
+
+def test_mirrored_images_are_clustered_with_the_others(tmp_path):
+    """Three images a class and their mirror images: all six are modes, each from where it is."""
+    latents = some_latents(3, "ab")
+    mirrored = {name: x.flip(-1) + 7 for name, x in latents.items()}
+    files = [write_latents(tmp_path / "plain", latents)]
+    turned = [write_latents(tmp_path / "turned", mirrored)]
+    index, output = write_index(tmp_path / "index", latents), tmp_path / "modes"
+    discover(files, index, "nearest", 3, 0, output, mirrored_files=turned)
+    modes, about = artifacts.load_tensors(output), artifacts.tensor_metadata(output)
+    seen = set()
+    for name in "ab":
+        for k, (mode, key) in enumerate(zip(modes[name], about["images"][name], strict=True)):
+            row = int(key.split("/")[1])
+            side = (mirrored if k in about["mirrored"][name] else latents)[name]
+            assert torch.equal(mode, side[row])
+            seen.add(k in about["mirrored"][name])
+    assert seen == {True, False}
+    # A mirror image is no image of its own.
+    with pytest.raises(UserError, match="'a' has 3 training images, fewer than ipc = 4"):
+        discover(files, index, "kmeans", 4, 0, output, mirrored_files=turned)
+
+
+def test_modes_with_flips_are_those_of_all_latents_together(tmp_path):
+    latents = some_latents(12, "a")
+    mirrored = {name: x.flip(-1) for name, x in latents.items()}
+    files = [write_latents(tmp_path / "plain", latents)]
+    turned = [write_latents(tmp_path / "turned", mirrored)]
+    index = write_index(tmp_path / "index", latents)
+    discover(files, index, "kmeans", 4, 0, tmp_path / "modes", mirrored_files=turned)
+    both = torch.cat([latents["a"], mirrored["a"]]).flatten(1).numpy()
+    expected = find_modes(both, "kmeans", 4, "a", 0).modes
+    found = artifacts.load_tensors(tmp_path / "modes")["a"]
+    np.testing.assert_array_equal(found.flatten(1).numpy(), expected)

@@ -123,7 +123,15 @@ def _latents(args: argparse.Namespace) -> None:
     from .latents import encode
 
     size = int(args.size)
-    encode(_dataset(args), args.generator, args.classes, size, args.output, _device(args))
+    encode(
+        _dataset(args),
+        args.generator,
+        args.classes,
+        size,
+        args.output,
+        _device(args),
+        mirrored=args.flip,
+    )
 
 
 def _modes(args: argparse.Namespace) -> None:
@@ -138,6 +146,7 @@ def _modes(args: argparse.Namespace) -> None:
         args.output,
         args.pca,
         args.draw,
+        args.mirrored or [],
     )
 
 
@@ -425,11 +434,12 @@ def _parser() -> argparse.ArgumentParser:
           "teacher", "folder", "file")  # fmt: skip
     stage(
         "latents", _latents, "encode the train images of some classes",
-        data, "generator", "classes", "size", "output", *run_on,
+        data, "generator", "classes", "size", "flip", "output", *run_on,
     )  # fmt: skip
     stage(
         "modes", _modes, "find k = IPC modes per class",
-        "latents", index, "discovery", "pca", "draw", "ipc", "generation-seed", "output", "threads",
+        "latents", "mirrored?", index, "discovery", "pca", "draw", "ipc",
+        "generation-seed", "output", "threads",
     )  # fmt: skip
     stage(
         "sample", _sample, "make the images of some classes with a method",
@@ -551,6 +561,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "heads": {**_INT, "help": "attention heads of a dit of unusual width"},
     "classes": _json("a list of names"),
     "latents": _PATHS,
+    "mirrored": {**_PATHS, "help": "latents of the mirrored images"},
     "draw": {
         "choices": ["mean", "sample"],
         "default": "mean",
@@ -587,7 +598,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "validation": _PATH,
     "protocol": {},
     "network": {},
-    "flip": {"action": "store_true", "help": "mirrored images keep their class"},
+    "flip": {
+        "action": "store_true",
+        "help": "mirrored images keep their class; of latents: encode the mirrored images",
+    },
     "context": {**_json("an object"), "help": "JSON object: what made the set"},
     "runs": _json("a list of objects"),
     "scores": _PATHS,
@@ -620,7 +634,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 # Arguments that name files a stage reads. `generator` may be a folder of them.
 _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "validation", "scores",
          "paper", "reported", "distilled", "results", "embedded", "measures", "mapped",
-         "rung")  # fmt: skip
+         "mirrored", "rung")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
                  "threads", "batch", "overlay"}  # fmt: skip
 

@@ -69,6 +69,11 @@ RUN_KEYS: dict[str, dict[str, Any]] = {
         "type": ["integer", "null"],
         "minimum": 1,
     },
+    "flips": {
+        "description": "the mirrored training images are clustered, too; only where a mirrored "
+        "image keeps its class",
+        "type": "boolean",
+    },
     "lambda": _one_or_list({"type": "number", "minimum": 0}, "mode guidance scale"),
     "t_sg": _one_or_list(
         {"type": "integer", "minimum": 0},
@@ -610,6 +615,8 @@ def _label(
             parts.append(f"{settings['modes']} modes")
         if settings["pca"]:
             parts.append(f"modes in {settings['pca']} components")
+        if settings["flips"]:
+            parts.append("modes with flips")
     if "strength" in settings:
         parts.append(f"strength {settings['strength']:g}")
     if "lambda" in settings:
@@ -652,6 +659,13 @@ def resolve(raw: Mapping[str, Any]) -> Config:
         if twice := [name for name in names if names.count(name) > 1]:
             raise UserError(f"{kind} {twice[0]!r} is listed twice", "remove one of them")
     for run in runs:
+        for dataset in datasets:
+            if run.settings.get("flips") and not dataset.flip:
+                raise UserError(
+                    f"flips of {run.method!r}: a mirrored image of {dataset.name} does not keep "
+                    "its class",
+                    "remove `flips` from the run, or say `flip: true` of the data set",
+                )
         bound = get_generator(run.generator).dataset if run.generator else None
         for dataset in datasets:
             if bound not in (None, dataset.name):

@@ -32,12 +32,16 @@ def encode(
     size: int,
     output: Path,
     device: str = "cpu",
+    mirrored: bool = False,
 ) -> None:
     """Write posterior means and log-variances of images cropped to `size`, scaled, keyed by class.
 
     The file holds float32 `mean/{class}` and `logvar/{class}`, each [n, C, h, w], and in its
     metadata `images`, the image keys of each class in the same order, and `undecodable`, the keys
     that were left out.
+
+    Args:
+        mirrored: encode the crops' mirror images.
 
     Raises:
         UserError: undecodable images, all of them named; or latents that are not finite.
@@ -59,7 +63,8 @@ def encode(
             errors += read.errors
             # Of a run that will fail, only the rest of the undecodable images is of interest.
             if read.images and not (errors and dataset.undecodable == "fail"):
-                mean, logvar = vae.encode(read.pixels.to(device))
+                pixels = read.pixels.flip(-1) if mirrored else read.pixels
+                mean, logvar = vae.encode(pixels.to(device))
                 means[name].append(mean.cpu())
                 logvars[name].append(logvar.cpu())
                 images[name] += read.images
@@ -80,6 +85,7 @@ def encode(
         "images": images,
         "undecodable": {name: sorted({*keys[name]} - {*images[name]}) for name in classes},
         "size": size,
+        "mirrored": mirrored,
     }
     artifacts.save_tensors(output, tensors, metadata)
 
@@ -158,9 +164,13 @@ class Latents:
     def sample(self, name: str) -> torch.Tensor:
         """One draw from each posterior, float32 [n, C, h, w]: each image's own, always the same."""
         mean, logvar = self.mean(name), self.logvar(name)
+        _, metadata = self._blocks[name]
+        side = ("mirrored",) if metadata.get("mirrored") else ()
         noise = torch.stack(
             [
-                torch.randn(mean.shape[1:], generator=torch_generator("posterior", name, key))
+                torch.randn(
+                    mean.shape[1:], generator=torch_generator("posterior", name, key, *side)
+                )
                 for key in self.images(name)
             ]
         )

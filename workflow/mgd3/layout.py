@@ -28,6 +28,8 @@ LATENT_BLOCK = 50
 # Images in a sampling job where `classes_per_block` is auto: minutes for DiT-XL/2 on a data-centre
 # GPU (docs/scaling.md), so that a job's start does not count and a lost one costs little.
 AUTO_IMAGES = 1000
+# Marks latents of mirrored images, and modes that are found among them, too.
+FLIPS = "-flips"
 # The folder of generators that were not trained on a data set at hand.
 ANY_DATASET = "any"
 
@@ -183,10 +185,13 @@ class Layout:
             cut = blocks(classes, LATENT_BLOCK)
         return {_block_id(block): block for block in cut}
 
-    def latents(self, dataset: str, generator: str) -> list[str]:
-        """The files that hold the latents of a data set's classes; `generator` is a slug."""
+    def latents(self, dataset: str, generator: str, mirrored: str = "") -> list[str]:
+        """The files that hold the latents of a data set's classes; `generator` is a slug.
+
+        `mirrored` is FLIPS for the mirrored images, which have files of their own.
+        """
         space = self.space(dataset, generator)
-        folder = f"{self.config.cache_dir}/latents/{space.origin}/{space.name}"
+        folder = f"{self.config.cache_dir}/latents/{space.origin}/{space.name}{mirrored}"
         return [f"{folder}/{block}.safetensors" for block in self._latent_blocks(dataset)]
 
     def modes(self, dataset: str, run: Run, ipc: int, generation_seed: int) -> str:
@@ -194,6 +199,8 @@ class Layout:
         seeded = f"_gen{generation_seed}" if DISCOVERIES[discovery] else ""
         if components := run.settings["pca"]:
             discovery += f"-pca{components}"
+        if run.settings.get("flips"):
+            discovery += FLIPS
         space = slug_of(run.generator)
         return f"results/{dataset}/modes/{space}/{discovery}/ipc{ipc}{seeded}.safetensors"
 

@@ -25,25 +25,32 @@ def discover(
     output: Path,
     pca: int | None = None,
     draw: str = "mean",
+    mirrored_files: Sequence[Path] = (),
 ) -> None:
     """Write the modes of every class of a data set: float32 [ipc, C, h, w] keyed by class.
 
-    `draw` says what of an image's posterior is clustered: its "mean", or one "sample".
+    Args:
+        draw: what of an image's posterior is clustered: its "mean", or one "sample".
+        mirrored_files: latents of the mirrored images, to be clustered with the others.
 
-    Metadata: `images`, for modes that are real images the image key of each, else empty; `filled`,
-    for classes where an algorithm found too few modes, how many are real images in their place.
+    Metadata: `images`, for modes that are real images the image key of each, else empty;
+    `mirrored`, which of those (0-based) are their mirror images; `filled`, for classes where an
+    algorithm found too few modes, how many are real images in their place.
 
     Raises:
         UserError: a class with fewer images than modes, or latents that are not finite.
     """
-    latents = Latents(latent_files, Index.read(index_path))
-    modes, images, filled = {}, {}, {}
-    for name in latents.classes:
-        z = latents.sample(name) if draw == "sample" else latents.mean(name)
-        keys = latents.images(name)
-        if len(z) < ipc:
+    index = Index.read(index_path)
+    sides = [Latents(files, index) for files in (latent_files, mirrored_files) if files]
+    modes, images, mirrored, filled = {}, {}, {}, {}
+    for name in index.classes:
+        keys = sides[0].images(name)
+        z = torch.cat(
+            [side.sample(name) if draw == "sample" else side.mean(name) for side in sides]
+        )
+        if len(keys) < ipc:
             raise UserError(
-                f"class {name!r} has {len(z)} training images, fewer than ipc = {ipc} modes",
+                f"class {name!r} has {len(keys)} training images, fewer than ipc = {ipc} modes",
                 "lower `ipc` in the config, or add images of the class",
             )
         x = np.ascontiguousarray(z.flatten(1).numpy())
@@ -51,7 +58,8 @@ def discover(
         held = np.array(found.modes, dtype=np.float32)
         modes[name] = torch.from_numpy(held).reshape(ipc, *z.shape[1:])
         rows = [] if found.rows is None else found.rows.tolist()
-        images[name] = [keys[row] for row in rows]
+        images[name] = [keys[row % len(keys)] for row in rows]
+        mirrored[name] = [k for k, row in enumerate(rows) if row >= len(keys)]
         if found.filled:
             filled[name] = found.filled
             print(
@@ -70,6 +78,7 @@ def discover(
             "ipc": ipc,
             "classes": [*modes],
             "images": images,
+            "mirrored": mirrored,
             "filled": filled,
         },
     )

@@ -22,7 +22,7 @@ from .config import Config, Run
 from .data.registry import Dataset
 from .evaluation.protocols import get_protocol
 from .generators.registry import get_generator
-from .layout import Layout
+from .layout import FLIPS, Layout
 from .methods import METHODS
 from .names import WHOLE_SPLIT
 from .progress import clock
@@ -213,10 +213,13 @@ def _generators(
             generator, word = _load(layout, dataset, slug, watch.device)
         elif missing:
             yield Row("generator", 1, None, why=f"{slug}: {word}")
-        if not any("modes" in METHODS[r.method].needs for r in layout.config.runs
-                   if layout.slug(r) == slug):  # fmt: skip
+        own = [r for r in layout.config.runs if layout.slug(r) == slug]
+        if not any("modes" in METHODS[r.method].needs for r in own):
             continue
-        blocks = _missing(layout.latents(dataset.name, slug))
+        wanted = layout.latents(dataset.name, slug)
+        if any(r.settings.get("flips") for r in own):
+            wanted += layout.latents(dataset.name, slug, FLIPS)
+        blocks = _missing(wanted)
         if not blocks:
             continue
         if generator is None:

@@ -11,7 +11,7 @@ from mgd3.data.archives import RECEIPT, archives
 from mgd3.errors import UserError
 from mgd3.evaluation.protocols import get_protocol
 from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES, get_generator
-from mgd3.layout import ANY_DATASET, Layout
+from mgd3.layout import ANY_DATASET, FLIPS, Layout
 from mgd3.methods import METHODS
 from mgd3.names import DISCOVERIES
 from mgd3.runtime import require_writable, visible_gpus
@@ -238,6 +238,7 @@ wildcard_constraints:
     state=r"(@[0-9a-f]{8})?",  # see Layout
     tuning=r"[a-z0-9-]+_[0-9a-f]{8}",
     rung=r"\d+",
+    flips=f"({FLIPS})?",
     slot=r"\d+",
     size=r"\d+(-\d+)?(-tensor(-aliased)?)?",
     split="train|test|validation",

@@ -5,11 +5,11 @@ rule latents:
             f"{space_of(wildcards).vae_folder}/{f}" for f in VAE_FILES
         ],
     output:
-        f"{CONFIG.cache_dir}/latents/{{origin}}/{{space}}/{{block}}.safetensors",
+        f"{CONFIG.cache_dir}/latents/{{origin}}/{{space}}{{flips}}/{{block}}.safetensors",
     log:
-        "results/logs/latents/{origin}/{space}_{block}.log",
+        "results/logs/latents/{origin}/{space}{flips}_{block}.log",
     benchmark:
-        "results/benchmarks/latents/{origin}/{space}_{block}.tsv"
+        "results/benchmarks/latents/{origin}/{space}{flips}_{block}.tsv"
     wildcard_constraints:
         origin="|".join(re.escape(origin) for origin, _ in LAYOUT.spaces) or "none",
         space="|".join(re.escape(space) for _, space in LAYOUT.spaces) or "none",
@@ -27,9 +27,10 @@ rule latents:
         classes=lambda wildcards: compact(
             LAYOUT.latent_classes[wildcards.origin, wildcards.block]
         ),
+        flip=lambda wildcards: ["--flip"] if wildcards.flips else [],
     shell:
         "mgd3 latents --dataset {params.dataset:q} --generator {params.generator:q}"
-        " --classes {params.classes:q} --size {params.size:q} --output {output:q}"
+        " --classes {params.classes:q} --size {params.size:q} {params.flip:q} --output {output:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
@@ -37,10 +38,15 @@ rule modes:
     input:
         index=index,
         latents=lambda wildcards: LAYOUT.latents(wildcards.dataset, wildcards.generator),
+        mirrored=lambda wildcards: (
+            LAYOUT.latents(wildcards.dataset, wildcards.generator, wildcards.flips)
+            if wildcards.flips
+            else []
+        ),
     output:
-        "results/{dataset}/modes/{generator}/{discovery}{pca}/ipc{ipc}{seeded}.safetensors",
+        "results/{dataset}/modes/{generator}/{discovery}{pca}{flips}/ipc{ipc}{seeded}.safetensors",
     log:
-        "results/logs/{dataset}/{generator}/modes_{discovery}{pca}_ipc{ipc}{seeded}.log",
+        "results/logs/{dataset}/{generator}/modes_{discovery}{pca}{flips}_ipc{ipc}{seeded}.log",
     wildcard_constraints:
         discovery="|".join(map(re.escape, DISCOVERIES)),
         pca=r"(-pca\d+)?",
@@ -55,9 +61,12 @@ rule modes:
         pca=lambda wildcards: (
             ["--pca", wildcards.pca.removeprefix("-pca")] if wildcards.pca else []
         ),
+        mirrored=lambda wildcards, input: (
+            ["--mirrored", *input.mirrored] if input.mirrored else []
+        ),
         generation_seed=lambda wildcards: wildcards.seeded.removeprefix("_gen") or "0",
     shell:
-        "mgd3 modes --latents {input.latents:q} --index {input.index:q}"
+        "mgd3 modes --latents {input.latents:q} {params.mirrored:q} --index {input.index:q}"
         " --discovery {wildcards.discovery:q} {params.pca:q} --draw {params.draw:q} --ipc {wildcards.ipc:q}"
         " --generation-seed {params.generation_seed:q} --output {output:q} --threads {threads}"
         " > {log:q} 2>&1"

@@ -30,6 +30,7 @@ _SAMPLING = {
 _MODE_GUIDANCE = {
     "modes": "kmeans",
     "pca": None,
+    "flips": False,
     "lambda": 0.1,
     "t_sg": 25,
     "stop_rule": "code",
@@ -112,7 +113,7 @@ METHODS: dict[str, Method] = {
         "decoded modes",
         "decoded_modes",
         needs=("modes", "generator"),
-        settings={"modes": "kmeans", "pca": None},
+        settings={"modes": "kmeans", "pca": None, "flips": False},
         deterministic=True,
     ),
     "unguided": Method("unguided", "mgd3", needs=("generator",), settings=_SAMPLING),
@@ -120,7 +121,7 @@ METHODS: dict[str, Method] = {
         "D4M",
         "d4m",
         needs=("modes", "generator"),
-        settings={**_SAMPLING, "modes": "d4m", "pca": None, "strength": 0.7},
+        settings={**_SAMPLING, "modes": "d4m", "pca": None, "flips": False, "strength": 0.7},
     ),
     "mgd3": Method(
         "MGD3",

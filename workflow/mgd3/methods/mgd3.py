@@ -47,7 +47,7 @@ def sample_classes(
                 "delete the file and run again to remake it",
             )
     settings = {("lambda_" if k == "lambda" else k): v for k, v in job.settings.items()}
-    for of_the_modes in ("modes", "pca"):
+    for of_the_modes in ("modes", "pca", "flips"):
         settings.pop(of_the_modes, None)
     dtype = network_dtype(settings.pop("precision"), job.device)
     settings.setdefault("t_sg", 0)  # the unguided sampler has no say in it
