@@ -47,7 +47,7 @@ ENTRIES: dict[str, list[str]] = {
     "tune_proxy": ["tuning.trials"],
     "tune_train": ["tuning.trials", *_ENGINES],
     "tune_report": ["tuning.report", "tuning.surface"],
-    "plots": ["plots"],
+    "plots": ["plots", "comparisons"],
     "figures": ["figures"],
 }
 

@@ -57,7 +57,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "t_sg": (tiny_mgd3(t_sg=[5, 10]), {**ONE_MORE, "sweep_plot": 1}),
     # The picture grids show the first generation seed; k-means knows no seed.
     "generation seed": (tiny(generation_seeds=[0, 1]), FOUR_MORE),
-    "ipc": (tiny(ipc=[2, 3]), {**FOUR_MORE, "modes": 2, "grid": 4}),
+    "ipc": (tiny(ipc=[2, 3]), {**FOUR_MORE, "modes": 2, "grid": 4, "sweep_plot": 1}),
     "training seeds": (
         tiny(
             evaluation=[{"protocol": "hard-small", "networks": ["convnet3"], "training_seeds": 2}]

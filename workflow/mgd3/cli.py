@@ -273,10 +273,18 @@ def _measures_table(args: argparse.Namespace) -> None:
 
 
 def _sweep_plot(args: argparse.Namespace) -> None:
+    from .comparisons import accuracy_over_ipc, accuracy_over_labels
     from .plots import accuracy_over
     from .tables import load_results
 
-    accuracy_over(load_results(args.results), args.runs, args.over, args.output)
+    results = load_results(args.results)
+    match args.over:
+        case "ipc":
+            accuracy_over_ipc(results, args.output)
+        case "labels":
+            accuracy_over_labels(results, args.output)
+        case setting:
+            accuracy_over(results, args.runs, setting, args.output)
 
 
 def _trade_off(args: argparse.Namespace) -> None:
@@ -618,7 +626,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "tunings": _json("a list of objects"),
     "overlay": {**_PATH, "help": "output: a configuration's runs with the chosen ones"},
     "tuning": {"help": "the id of one"},
-    "over": {"help": "the setting that varies: t_sg or lambda"},
+    "over": {"help": "what varies: t_sg, lambda, ipc or labels"},
     "paper": {**_PATH, "help": "published figures, CSV"},
     "reported": {**_PATH, "help": "figures of independent reruns, CSV"},
     "title": {},

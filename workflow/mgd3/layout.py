@@ -297,12 +297,16 @@ class Layout:
         ]
 
     def sweeps(self) -> list[str]:
-        """Figures of the settings that some runs differ in."""
+        """Figures of the settings that some runs differ in, and of what all runs share."""
+        shared = ["ipc"] if len(self.config.ipc) > 1 and self.distilling else []
+        protocols = [get_protocol(entry["protocol"]) for entry in self.config.evaluation]
+        if len({isinstance(protocol, SoftProtocol) for protocol in protocols}) > 1:
+            shared.append("labels")
         rows = [{**run.row(), "settings": run.settings} for run in self.config.runs]
         return [
             self.report(f"figures/accuracy_over_{setting}.png")
-            for setting in SWEPT_FIGURES
-            if curves(rows, setting)
+            for setting in (*SWEPT_FIGURES, *shared)
+            if setting in shared or curves(rows, setting)
         ]
 
     def maps(self) -> list[str]:
