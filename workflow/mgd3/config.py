@@ -39,6 +39,13 @@ _MOST_TRAININGS = 200_000
 SWEPT = ("generator", "variant", "modes", "lambda", "t_sg", "strength", "cfg", "steps")
 # Those of them that `tuning` searches.
 TUNED = ("lambda", "t_sg", "strength", "cfg", "steps")
+_TUNING = {
+    "method": "mgd3",
+    "grid": {"lambda": [0.1, 0.3, 1, 3], "t_sg": [0, 10, 25, 40]},
+    "keep": 0.5,
+    "rungs": [1, 2],
+    "first_seed": 1000,
+}
 _SLUG = {"lambda": "lambda", "t_sg": "stop", "strength": "strength", "cfg": "cfg", "steps": "steps"}
 
 
@@ -240,7 +247,6 @@ def schema() -> dict[str, Any]:
         "properties": {
             "method": {
                 "enum": [name for name, m in METHODS.items() if {*TUNED} & {*m.defaults}],
-                "default": "mgd3",
                 "description": "whose first run in `runs` is tuned",
             },
             "grid": {
@@ -251,25 +257,21 @@ def schema() -> dict[str, Any]:
                     key: _list_of(RUN_KEYS[key]["else"], RUN_KEYS[key]["description"])
                     for key in TUNED
                 },
-                "default": {"lambda": [0.1, 0.3, 1, 3], "t_sg": [0, 10, 25, 40]},
                 "description": "values to try, in all combinations",
             },
             "keep": {
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "exclusiveMaximum": 1,
-                "default": 0.5,
                 "description": "share of a rung's settings that the next one takes",
             },
             "rungs": _list_of(
                 {"type": "integer", "minimum": 1},
                 "after a first rung without training: distilled sets of each setting, a training "
                 "on each",
-                default=[1, 2],
             ),
             "first_seed": {
                 **_SEED,
-                "default": 1000,
                 "description": "generation seeds from here on; none of `generation_seeds`",
             },
             "ipc": {
@@ -284,6 +286,8 @@ def schema() -> dict[str, Any]:
             },
         },
     }
+    for key, value in _TUNING.items():
+        tuning["properties"][key]["default"] = value
     auto = {"if": {"type": "string"}, "then": {"const": "auto"}}
     positive = {**auto, "else": {"type": "integer", "minimum": 1}, "default": "auto"}
     properties = {
@@ -391,7 +395,7 @@ class Config:
 
     Attributes:
         run_choices: the runs as written, sweeps not unfolded.
-        tuning: as written; see `tuning.plan`, which resolves it when it is asked for.
+        tuning: with defaults; `tuning.plan` resolves it when it is asked for.
         skipped: what `planned: skip` left out, a clause each.
     """
 
@@ -689,7 +693,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
         generation_seeds=list(raw["generation_seeds"]),
         runs=runs,
         run_choices=list(raw["runs"]),
-        tuning=list(raw.get("tuning", [{}])),
+        tuning=[{**_TUNING, **entry} for entry in raw.get("tuning", [{}])],
         evaluation=[{"training_seeds": 1, **entry} for entry in raw["evaluation"]],
         device=resources.get("device", "auto"),
         batch=resources.get("batch", "auto"),

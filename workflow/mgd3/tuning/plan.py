@@ -20,7 +20,6 @@ from ..errors import UserError
 from ..evaluation.protocols import SoftProtocol, get_protocol
 from ..teachers import IMAGENET
 
-_GRID = {"lambda": [0.1, 0.3, 1, 3], "t_sg": [0, 10, 25, 40]}
 _MOST_SETTINGS = 1000
 
 
@@ -86,7 +85,7 @@ def tunings(config: Config) -> list[Tuning]:
 
 
 def _tuning(config: Config, choice: dict[str, Any]) -> Tuning:
-    method, dataset = choice.get("method", "mgd3"), config.datasets[0]
+    method, dataset = choice["method"], config.datasets[0]
     position = next(
         (i for i, run in enumerate(config.run_choices) if run["method"] == method), None
     )
@@ -110,7 +109,7 @@ def _tuning(config: Config, choice: dict[str, Any]) -> Tuning:
         key: value[0] if key in SWEPT and isinstance(value, list) else value
         for key, value in config.run_choices[position].items()
     }
-    run, grid = resolve_run(single), choice.get("grid", _GRID)
+    run, grid = resolve_run(single), choice["grid"]
     if unknown := [key for key in grid if key not in run.settings]:
         raise UserError(
             f"tuning: method {method!r} takes no {unknown[0]!r}",
@@ -151,9 +150,9 @@ def _tuning(config: Config, choice: dict[str, Any]) -> Tuning:
 
 def _rungs(settings: int, choice: dict[str, Any]) -> list[Rung]:
     """Until one setting is left, or the rungs are used up; the proxy alone never decides."""
-    keep, seed = choice.get("keep", 0.5), choice.get("first_seed", 1000)
+    keep, seed = choice["keep"], choice["first_seed"]
     rungs, slots = [Rung(settings, (seed,))], max(2, math.ceil(settings * keep))
-    for sets in choice.get("rungs", (1, 2)):
+    for sets in choice["rungs"]:
         if slots == 1:
             break
         seed = rungs[-1].seeds[-1] + 1

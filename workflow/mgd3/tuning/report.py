@@ -39,10 +39,11 @@ def report(
     tables = [_table(tuning) for tuning in tunings]
     artifacts.save_text(output, pd.concat(tables).to_csv(index=False, float_format="%.6g"))
     artifacts.save_text(output.with_suffix(".md"), _markdown(tunings, tables))
-    chosen: dict[int, list[dict[str, Any]]] = {}
+    held, chosen = {*known}, {}
     for tuning, table in zip(tunings, tables, strict=True):
         trial = int(table["trial"].iloc[0])
-        if tuning["slugs"][trial] not in known:
+        if tuning["slugs"][trial] not in held:
+            held.add(tuning["slugs"][trial])
             chosen.setdefault(tuning["position"], []).append(tuning["points"][trial])
     artifacts.save_text(overlay, _overlay(runs, chosen, name, overlay))
 
