@@ -196,9 +196,20 @@ VALUES = {
     "selection": ["seeded", "first"],
     "path": ["made", "made/here"],
     "teacher": ["resnet18", "resnet10-64"],
+    "network": [None, "convnet3", "convnet4"],
+    "size": [None, 64, 224],
+    "init": ["real", "noise"],
+    "iterations": [1000, 0, 20],
+    "learning_rate": [1.0, 0.12345678, 0.12345679],
+    "real_batch": [256, 64],
+    "outer_loop": [1, 2, None],
+    "inner_loop": [1, 50, None],
+    "dsa": [True, False],
     "candidates": [300, 30],
     "crops": [5, 1, 50],
 }
+MATCHING = ("network", "size", "init", "iterations", "learning_rate", "real_batch")
+MATCHING += ("outer_loop", "inner_loop", "dsa")
 # A row that takes a key which the method MGD3 does not.
 ROWS = {
     "selection": {"method": "random"},
@@ -206,6 +217,7 @@ ROWS = {
     "strength": D4M,
     **{f"manifold_{key}": MANIFOLD for key in ("rule", "scale", "radius")},
     "tangent_dim": MANIFOLD,
+    **{key: {"method": "dc"} for key in MATCHING},
     **{key: {"method": "rded"} for key in ("teacher", "candidates", "crops")},
 }
 
@@ -213,6 +225,7 @@ ROWS = {
 def test_different_settings_never_share_a_slug():
     assert set(VALUES) == set(RUN_KEYS)
     defaults = [slug(), slug({"method": "random"}), slug({"method": "rded"}), slug(MANIFOLD)]
+    defaults += [slug({"method": "dc"})]
     slugs = list(defaults)
     for key, values in VALUES.items():
         of_key = [slug(ROWS.get(key, MGD3), **{key: value}) for value in values]

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,8 @@ def _job(args: argparse.Namespace) -> Any:
 def _sample(args: argparse.Namespace) -> None:
     from .distilled import make_block
 
-    make_block(args.method, _job(args), args.output)
+    unfinished = args.output.with_name(f".{args.output.name}.checkpoint.safetensors")
+    make_block(args.method, replace(_job(args), unfinished=unfinished), args.output)
 
 
 def _collect(args: argparse.Namespace) -> None:

@@ -16,7 +16,14 @@ from typing import Any
 
 from .data.registry import DATASETS, NAMED, Dataset, make_dataset
 from .errors import UserError, did_you_mean, is_text, named_paths
-from .evaluation.protocols import PROTOCOLS, TIMM, get_network, get_protocol, network_names
+from .evaluation.protocols import (
+    NETWORKS,
+    PROTOCOLS,
+    TIMM,
+    get_network,
+    get_protocol,
+    network_names,
+)
 from .generators.conditions import require_conditions
 from .generators.registry import GENERATORS, get_generator, slug_of
 from .methods import METHODS, external, get_method
@@ -154,6 +161,49 @@ RUN_KEYS: dict[str, dict[str, Any]] = {
     "teacher": {
         "description": "the network, trained on the real images, whose features or losses choose",
         "enum": list(TEACHERS),
+    },
+    "network": {
+        "description": "the network that images are matched in; null for a ConvNet as deep as "
+        "their size asks for",
+        "enum": [None, *NETWORKS["hard"]],
+    },
+    "size": {
+        "description": "side of the images that are optimised, pixels; null for the data set's",
+        "type": ["integer", "null"],
+        "minimum": 16,
+    },
+    "init": {
+        "description": "what is optimised begins as random real images, or as noise",
+        "enum": ["real", "noise"],
+    },
+    "iterations": {
+        "description": "of the optimisation of images; 0 leaves them as they begin",
+        "type": "integer",
+        "minimum": 0,
+    },
+    "learning_rate": {
+        "description": "of what is optimised",
+        "type": "number",
+        "exclusiveMinimum": 0,
+    },
+    "real_batch": {
+        "description": "real images of a class in a step of matching",
+        "type": "integer",
+        "minimum": 1,
+    },
+    "outer_loop": {
+        "description": "DC: steps with one network; null for DC's own number by IPC",
+        "type": ["integer", "null"],
+        "minimum": 1,
+    },
+    "inner_loop": {
+        "description": "DC: epochs on the synthetic images between two steps; null as outer_loop",
+        "type": ["integer", "null"],
+        "minimum": 1,
+    },
+    "dsa": {
+        "description": "DC: differentiable siamese augmentation in the steps",
+        "type": "boolean",
     },
     "candidates": {
         "description": "real images of a class that crops are taken from; at least 4 ipc are",
@@ -621,6 +671,8 @@ def _label(
             parts.append(f"modes in {settings['pca']} components")
         if settings["flips"]:
             parts.append("modes with flips")
+    if "iterations" in settings:
+        parts.append(f"{settings['iterations']:,} iterations")
     if "strength" in settings:
         parts.append(f"strength {settings['strength']:g}")
     if "lambda" in settings:
@@ -678,6 +730,9 @@ def resolve(raw: Mapping[str, Any]) -> Config:
                     f"not {dataset.name!r}",
                     "use small-dit, which is trained on the data set at hand",
                 )
+        for dataset in datasets:
+            if run.settings.get("network"):
+                get_network(run.settings["network"], run.settings["size"] or dataset.size)
     for entry in raw["evaluation"]:
         protocol = get_protocol(entry["protocol"])
         for network in entry["networks"]:

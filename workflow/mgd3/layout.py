@@ -204,12 +204,13 @@ class Layout:
         space = slug_of(run.generator)
         return f"results/{dataset}/modes/{space}/{discovery}/ipc{ipc}{seeded}.safetensors"
 
-    def sample_blocks(self, dataset: str, ipc: int) -> list[list[str]]:
+    def sample_blocks(self, dataset: str, run: Run, ipc: int) -> list[list[str]]:
         """The classes of each sampling job of a distilled set."""
         size = self.config.classes_per_block
         if size == "auto":
             size = max(1, AUTO_IMAGES // ipc)
-        return blocks(self.classes[dataset], size)
+        together = METHODS[run.method].together
+        return blocks(self.classes[dataset], -(-size // together) * together)
 
     def distilled(self, dataset: str, run: str, ipc: int, gen: int, file: str) -> str:
         return f"results/{dataset}/distilled/{run}/ipc{ipc}/gen{gen}/{file}"
@@ -236,7 +237,7 @@ class Layout:
 
     def external_state(self, dataset: str, run: Run, ipc: int, block: int) -> str:
         """Tells changes of the images that a sampling job of a run of `external` takes."""
-        classes = self.sample_blocks(dataset, ipc)[block]
+        classes = self.sample_blocks(dataset, run, ipc)[block]
         return external.state_of(run.settings["path"], classes, ipc)
 
     def labels(self, dataset: str, run: str, ipc: int, gen: int, protocol: str) -> list[str]:

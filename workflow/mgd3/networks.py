@@ -50,6 +50,18 @@ def check_network(name: str, image_size: int) -> None:
             raise _unsuitable(name, image_size, error) from error
 
 
+def features(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What the last linear layer of a network is given, [N, D], for images [N, 3, S, S]."""
+    last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
+    seen: list[torch.Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        network(images)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
 def timm_network(num_classes: int, image_size: int, *, name: str) -> nn.Module:
     """A network of pytorch-image-models, with that library's own untrained initial weights.
 

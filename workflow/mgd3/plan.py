@@ -288,7 +288,7 @@ def _samples(
                 if _missing(
                     [layout.distilled(dataset.name, run.slug, ipc, gen, "images.safetensors")]
                 ):
-                    jobs += len(layout.sample_blocks(dataset.name, ipc))
+                    jobs += len(layout.sample_blocks(dataset.name, run, ipc))
                     images, sets = images + ipc * len(classes), sets + 1
         if not jobs:
             continue
@@ -303,6 +303,8 @@ def _image_seconds(
     layout: Layout, dataset: Dataset, run: Run, watch: _Stopwatch
 ) -> tuple[float | None, int | None, str]:
     """Seconds for one image of a method; two short schedules tell a step from the decoding."""
+    if "iterations" in run.settings:
+        return None, None, "optimised: its log tells the time left"
     if "generator" not in METHODS[run.method].needs:
         return 0.0, None, "real images"
     import torch

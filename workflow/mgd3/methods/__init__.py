@@ -6,6 +6,7 @@ A method's module has `distil(job) -> {class: uint8 [ipc, 3, S, S]}` for the cla
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ _MODE_GUIDANCE = {
 }
 
 _FEATURES = {"teacher": "resnet18"}
+_MATCHING = {"network": None, "size": None, "real_batch": 256}
+# Of `Method.together`: all classes of the data set.
+EVERY = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Method:
             not.
         distils: whether it makes images. One that does not has networks trained on the whole train
             split, and IPC does not enter.
+        together: classes, one after another in the data set's order, whose images depend on each
+            other. A sampling job has whole groups of as many.
     """
 
     label: str
@@ -64,6 +70,7 @@ class Method:
     required: tuple[str, ...] = ()
     deterministic: bool | Mapping[str, Any] = False
     distils: bool = True
+    together: int = 1
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -143,12 +150,35 @@ METHODS: dict[str, Method] = {
             "tangent_dim": 3,
         },
     ),
+    "dm": Method(
+        "DM",
+        "dm",
+        settings={**_MATCHING, "init": "real", "iterations": 20_000, "learning_rate": 1.0},
+    ),
+    "dc": Method(
+        "DC",
+        "dc",
+        settings={
+            **_MATCHING,
+            "init": "noise",
+            "iterations": 1_000,
+            "learning_rate": 1.0,
+            "outer_loop": 1,
+            "inner_loop": 1,
+            "dsa": True,
+        },
+        together=EVERY,
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a method is given to make the images of some classes."""
+    """What a method is given to make the images of some classes.
+
+    Attributes:
+        unfinished: a file in which it may keep the state of an interrupted job.
+    """
 
     dataset: Dataset
     index: Index
@@ -161,6 +191,7 @@ class Job:
     device: str
     batch: int | str
     teacher: Path | None = None
+    unfinished: Path | None = None
 
     def training_images(self, name: str, at_least: int) -> list[str]:
         """Sorted keys of the training images of a class.

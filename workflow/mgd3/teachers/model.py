@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..artifacts import load_json, load_tensors, save_json, save_tensors, sha256_of
 from ..errors import UserError, did_you_mean
-from ..networks import create_network
+from ..networks import create_network, features
 from . import TEACHER_FILES
 
 
@@ -46,14 +46,7 @@ class Teacher:
 
     def features(self, images: Tensor) -> Tensor:
         """What the last linear layer is given, [N, D], of normalised float images [N, 3, S, S]."""
-        last = [layer for layer in self.model.modules() if isinstance(layer, nn.Linear)][-1]
-        seen: list[Tensor] = []
-        hook = last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        try:
-            self.model(images)
-        finally:
-            hook.remove()
-        return seen[0]
+        return features(self.model, images)
 
     @property
     def identity(self) -> list[Any]:

@@ -41,7 +41,10 @@ NETWORKS: dict[str, dict[str, Network]] = {
     "hard": {
         # Ours, for small images: three blocks, narrow enough for a CPU.
         "convnet3": Network("convnet", 8, {"depth": 3, "width": 64}),
-        "convnet6": Network("convnet", 64, {"depth": 6, "width": 128}),
+        **{
+            f"convnet{depth}": Network("convnet", 1 << depth, {"depth": depth, "width": 128})
+            for depth in (4, 5, 6)
+        },
         "resnetap10": Network("resnet_ap", 64, {"blocks": (1, 1, 1, 1)}),
         "resnet18": Network("resnet", 64, {"blocks": (2, 2, 2, 2)}),
         "resnet50": Network("resnet", 64, {"blocks": (3, 4, 6, 3), "bottleneck": True}),

@@ -1,0 +1,487 @@
+"""Matching real images: objectives against plain computations, and the optimisation of images."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mgd3 import matching
+from mgd3.config import resolve
+from mgd3.data.index import Index, write_index
+from mgd3.data.registry import make_dataset
+from mgd3.errors import UserError
+from mgd3.layout import Layout
+from mgd3.matching import (
+    PIXELS,
+    Matching,
+    Normalise,
+    Real,
+    Synthesis,
+    absolute,
+    augment_alike,
+    distribution_iteration,
+    dsa_operations,
+    feature_distance,
+    gradient_distance,
+    gradient_iteration,
+    optimise,
+    row_cosine,
+    to_uint8,
+)
+from mgd3.methods import METHODS, Job, distiller
+from mgd3.networks import create_network
+
+CLASSES = ["digit-3", "digit-0", "digit-7"]
+ALL = [*CLASSES, "digit-1"]
+IPC = 3
+TINY = {"network": "convnet3", "size": 8, "real_batch": 8, "iterations": 2}
+# Every method here, with settings that are cheap.
+METHOD_SETTINGS = {
+    "dm": ("dm", TINY),
+    "dc": ("dc", TINY),
+    "dc-trained": ("dc", {**TINY, "outer_loop": 2, "inner_loop": 2, "init": "real"}),
+}
+EACH = pytest.mark.parametrize("case", METHOD_SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def job_of(tmp_path_factory):
+    dataset, path = make_dataset("digits"), tmp_path_factory.mktemp("digits") / "index.parquet"
+    write_index(dataset, path)
+    index = replace(Index.read(path), classes=ALL)
+
+    def make(case, settings=None, **changes):
+        method, cheap = METHOD_SETTINGS[case]
+        job = Job(
+            dataset=dataset, index=index, classes=CLASSES, ipc=IPC, generation_seed=0,
+            settings={**METHODS[method].defaults, **cheap, **(settings or {})}, generator=None,
+            modes=None, device="cpu", batch="auto",
+        )  # fmt: skip
+        return replace(job, **changes)
+
+    return make
+
+
+def distilled(job_of, case, settings=None, **changes):
+    return distiller(METHOD_SETTINGS[case][0])(job_of(case, settings, **changes))
+
+
+# Methods
+
+
+@EACH
+def test_the_set_is_a_valid_one(job_of, case):
+    images = distilled(job_of, case)
+    assert list(images) == CLASSES
+    for of_class in images.values():
+        assert of_class.shape == (IPC, 3, 8, 8) and of_class.dtype == torch.uint8
+        assert len(of_class.flatten(1).unique(dim=0)) == IPC
+
+
+@EACH
+def test_seeds_are_all_that_is_random(job_of, case):
+    torch.manual_seed(1)
+    one = distilled(job_of, case)
+    state = torch.get_rng_state()
+    again = distilled(job_of, case)
+    assert torch.equal(state, torch.get_rng_state()), "the process's own generator is left alone"
+    other = distilled(job_of, case, generation_seed=1)
+    for name in CLASSES:
+        assert torch.equal(one[name], again[name])
+        assert not torch.equal(one[name], other[name])
+
+
+@EACH
+def test_neither_block_nor_order_of_the_classes_matters(job_of, case):
+    together = distilled(job_of, case)
+    turned = distilled(job_of, case, classes=CLASSES[::-1])
+    alone = distilled(job_of, case, classes=CLASSES[:1])
+    for name in CLASSES:
+        assert torch.equal(together[name], turned[name])
+    assert torch.equal(together[CLASSES[0]], alone[CLASSES[0]])
+
+
+@EACH
+def test_the_order_of_the_data_set_s_classes_does_not_matter(job_of, case):
+    job = job_of(case)
+    turned = replace(job, index=replace(job.index, classes=job.index.classes[::-1]))
+    one, other = (distiller(METHOD_SETTINGS[case][0])(j) for j in (job, turned))
+    assert all(torch.equal(one[name], other[name]) for name in CLASSES)
+
+
+@EACH
+def test_without_iterations_images_are_as_they_begin(job_of, case):
+    images = distilled(job_of, case, {"iterations": 0, "init": "real"})
+    random = distiller("random")(replace(job_of(case), settings={"selection": "seeded"}))
+    for name in CLASSES:
+        # The same pictures; here of a quarter of the size.
+        small = F.avg_pool2d(random[name].float(), 4)
+        assert (images[name].float() - small).abs().mean() < 12
+    noise = distilled(job_of, case, {"iterations": 0, "init": "noise"})
+    more = distilled(job_of, case, {"iterations": 0, "init": "noise"}, ipc=IPC + 1)
+    assert all(torch.equal(noise[name], more[name][:IPC]) for name in CLASSES)
+
+
+@EACH
+def test_too_few_images_are_one_clear_error(job_of, case):
+    with pytest.raises(UserError, match="training images, but ipc is 2000"):
+        distilled(job_of, case, ipc=2000)
+
+
+@EACH
+def test_an_interrupted_job_ends_as_if_it_had_not_been(job_of, case, tmp_path, monkeypatch):
+    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+    settings = {"iterations": 4}
+    whole = distilled(job_of, case, settings)
+    path = tmp_path / "state"
+    run, step = [], Matching.step
+
+    def dying(self, iteration, *arguments):
+        run.append(iteration)
+        if iteration == 2:
+            raise KeyboardInterrupt
+        return step(self, iteration, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Matching, "step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            distilled(job_of, case, settings, unfinished=path)
+    assert path.is_file()
+
+    def watched(self, iteration, *arguments):
+        run.append(iteration)
+        return step(self, iteration, *arguments)
+
+    run.clear()
+    monkeypatch.setattr(Matching, "step", watched)
+    resumed = distilled(job_of, case, settings, unfinished=path)
+    assert set(run) == {2, 3} and not path.exists()
+    assert all(torch.equal(whole[name], resumed[name]) for name in CLASSES)
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(job_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+    path = tmp_path / "state"
+    with monkeypatch.context() as patch:
+        patch.setattr(matching.Checkpoint, "remove", lambda self: None)
+        distilled(job_of, "dm", unfinished=path)
+    assert path.is_file()
+    changed = {"learning_rate": 3.0}
+    fresh = distilled(job_of, "dm", changed)
+    assert torch.equal(
+        distilled(job_of, "dm", changed, unfinished=path)["digit-3"], fresh["digit-3"]
+    )
+
+
+@pytest.mark.parametrize(("case", "rate"), [("dm", 1.0), ("dc", 0.1), ("dc-trained", 0.1)])
+def test_its_loss_falls(job_of, case, rate, monkeypatch):
+    losses = []
+    monkeypatch.setattr(
+        matching, "optimise", lambda *a, **k: losses.append(optimise(*a, **k)) or losses[-1]
+    )
+    # Always the same network, batch and augmentation, so that losses can be compared.
+    fresh, draws = matching.fresh_network, matching.torch_generator
+    monkeypatch.setattr(matching, "fresh_network", lambda *a: fresh(*a[:-1], 0))
+    monkeypatch.setattr(matching, "torch_generator", lambda what, *keys: draws(what))
+    distilled(job_of, case, {"size": 16, "iterations": 12, "learning_rate": rate})
+    assert losses[0][-3:].mean() < 0.9 * losses[0][0]
+
+
+def test_a_diverged_optimisation_is_one_clear_error(job_of):
+    with pytest.raises(UserError, match="DM diverged"):
+        distilled(job_of, "dm", {"learning_rate": 1e30, "iterations": 4})
+
+
+def test_dc_has_its_own_loops_by_ipc(job_of, monkeypatch):
+    found = {}
+
+    def loops(problem, *, outer, inner):
+        found.update(outer=outer, inner=inner)
+        return lambda number: torch.zeros(())
+
+    monkeypatch.setattr(matching, "gradient_iteration", loops)
+    for ipc, wanted in ((1, (1, 1)), (3, (1, 1)), (10, (10, 50)), (20, (20, 25)), (70, (50, 10))):
+        settings = {"outer_loop": None, "inner_loop": None}
+        distilled(job_of, "dc", settings, ipc=ipc)
+        assert (found["outer"], found["inner"]) == wanted
+
+
+# Objectives
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(3)
+    return create_network("convnet3", 4, 16).double()
+
+
+@pytest.fixture
+def batches():
+    draws = torch.Generator().manual_seed(5)
+    return [torch.randn(n, 3, 16, 16, generator=draws, dtype=torch.double) for n in (7, 3)]
+
+
+def test_the_distance_of_features_is_that_of_the_definition(network, batches):
+    def mean(images):
+        return sum(network[:-1](image[None])[0] for image in images) / len(images)
+
+    expected = ((mean(batches[0]) - mean(batches[1])) ** 2).sum()
+    torch.testing.assert_close(feature_distance(network, *batches), expected)
+
+
+@pytest.mark.parametrize("what", ["dc", "idc"])
+def test_the_distance_of_gradients_is_that_of_the_definition(network, batches, what):
+    held = []
+    for images in batches:
+        own = copy.deepcopy(network)
+        logits = torch.cat([own(image[None]) for image in images])
+        (-logits.log_softmax(1)[:, 2].mean()).backward()
+        held.append({name: p.grad.numpy() for name, p in own.named_parameters()})
+    expected = 0.0
+    for name, a in held[0].items():
+        b = held[1][name]
+        if what == "idc" and a.ndim == 4:
+            expected += np.abs(a - b).sum()
+        if what == "dc" and a.ndim > 1:
+            for row, other in zip(a.reshape(len(a), -1), b.reshape(len(b), -1), strict=True):
+                norms = np.linalg.norm(row) * np.linalg.norm(other)
+                expected += 1 - row @ other / (norms + 1e-6)
+    options = {"dc": (row_cosine, 2), "idc": (absolute, 4)}[what]
+    found = gradient_distance(network, *batches, 2, *options)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+OBJECTIVES = {
+    "dm": lambda network, a, b: feature_distance(network, a, b),
+    "dc": lambda network, a, b: gradient_distance(network, a, b, 2),
+    "idc": lambda network, a, b: gradient_distance(network, a, b, 2, absolute, 4),
+}
+
+
+@pytest.mark.parametrize("what", OBJECTIVES)
+@pytest.mark.parametrize("operation", [None, *dsa_operations(True)])
+def test_the_gradient_at_the_images_is_the_slope_of_the_distance(network, batches, what, operation):
+    """By finite differences, so that neither autograd nor a detached part decides."""
+    # Of a smooth network: the slope of a kink depends on the side.
+    for place, layer in enumerate(network):
+        if isinstance(layer, nn.ReLU):
+            network[place] = nn.Softplus()
+    real, synthetic = batches
+
+    def distance(x):
+        both = torch.cat([real, x])
+        if operation is not None:
+            both = augment_alike(both, [operation], torch.Generator().manual_seed(2))
+        return OBJECTIVES[what](network, both[: len(real)], both[len(real) :])
+
+    x = synthetic.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(distance(x), x)
+    draws = torch.Generator().manual_seed(8)
+    direction = torch.randn(x.shape, generator=draws, dtype=torch.double)
+    # Small, since IDC's distance has kinks.
+    step = 1e-7
+    slope = (distance(x + step * direction) - distance(x - step * direction)) / (2 * step)
+    assert slope.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-6)
+
+
+def test_an_augmentation_is_one_draw_for_all_images():
+    image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for operation in dsa_operations(True):
+        out = [
+            augment_alike(
+                image.expand(6, -1, -1, -1), [operation], torch.Generator().manual_seed(s)
+            )
+            for s in range(4)
+        ]
+        assert all((of == of[:1]).all() for of in out)
+        assert any(not torch.equal(of, out[0]) for of in out), "and varies with the draws"
+    assert "flip" not in dsa_operations(False)
+
+
+# What is optimised
+
+
+def real_images(count=20, size=16):
+    draws = torch.Generator().manual_seed(1)
+    shape = (count, 3, size, size)
+    images = {name: torch.randint(256, shape, dtype=torch.uint8, generator=draws) for name in "ab"}
+    return Real(images, "cpu")
+
+
+def decoded(chunk=None):
+    """Images from latents by way of a frozen layer, beside constants of the images."""
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 3 * 16 * 16).requires_grad_(False)
+    calls = []
+
+    def make(name, rows):
+        calls.append(len(rows["latent"]))
+        images = layer(rows["latent"].tanh()) * (2 if name == "b" else 1) + rows["shift"]
+        return images.unflatten(1, (3, 16, 16))
+
+    tensors = {
+        name: {
+            "latent": torch.randn(4, 5, requires_grad=True),
+            "shift": torch.randn(4, 1),
+        }
+        for name in "ab"
+    }
+    return Synthesis(tensors, make, chunk), calls
+
+
+def problem(synthesis, **changes):
+    settings = {
+        "optimiser": torch.optim.SGD(synthesis.parameters(), lr=0.1, momentum=0.5),
+        "real": real_images(), "labels": {"a": 0, "b": 1}, "network": "convnet3", "size": 16,
+        "real_batch": 8, "operations": dsa_operations(True), "seed": 0,
+    }  # fmt: skip
+    return Matching(synthesis=synthesis, **{**settings, **changes})
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3])
+def test_gradients_reach_the_latents_whole(chunk):
+    """The chain rule in parts, against autograd through everything at once."""
+    synthesis, calls = decoded(chunk)
+    found = synthesis.images("b")
+    assert found.is_leaf and found.requires_grad and found.shape == (4, 3, 16, 16)
+    weights = torch.randn(found.shape)
+    calls.clear()
+    synthesis.push("b", weights)
+    assert calls == {None: [4], 1: [1] * 4, 3: [3, 1]}[chunk]
+    tensors = synthesis.tensors("b")
+    whole = synthesis._make("b", tensors)
+    (expected,) = torch.autograd.grad((whole * weights).sum(), tensors["latent"])
+    torch.testing.assert_close(tensors["latent"].grad, expected)
+    assert synthesis.tensors("a")["latent"].grad is None
+    synthesis.push("b", weights)
+    torch.testing.assert_close(tensors["latent"].grad, 2 * expected)
+
+
+def test_a_step_is_the_optimiser_s_on_the_sum_of_the_classes():
+    synthesis, _ = decoded(chunk=3)
+    matched = problem(synthesis, operations=())
+    network = matched.fresh_network(0)
+    before = copy.deepcopy(synthesis.state_dict())
+    loss = matched.step(0, 0, lambda a, b, _: feature_distance(network, a, b))
+    expected = 0.0
+    for name in "ab":
+        latent = before[f"held.{'ab'.index(name)}.latent"].requires_grad_()
+        rows = {**synthesis.tensors(name), "latent": latent}
+        draws = matching.torch_generator("matching-step", 0, name, 0, 0)
+        real = matched.real.batch(name, 8, draws)
+        one = feature_distance(network, real, synthesis._make(name, rows))
+        (gradient,) = torch.autograd.grad(one, latent)
+        torch.testing.assert_close(synthesis.tensors(name)["latent"], latent - 0.1 * gradient)
+        expected += one.item() / 2
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_the_network_is_trained_between_steps_on_the_synthetic_images(monkeypatch):
+    synthesis = Synthesis({n: {PIXELS: torch.randn(3, 3, 16, 16).requires_grad_()} for n in "ab"})
+    matched = problem(synthesis)
+    seen = []
+
+    def step(self, iteration, step, distance):
+        """What a step would see; images stay as they are."""
+        seen.append(copy.deepcopy(distance.args[0]))
+        return torch.ones(())
+
+    monkeypatch.setattr(Matching, "step", step)
+    gradient_iteration(matched, outer=3, inner=20, learning_rate=0.05)(4)
+    assert len(seen) == 3
+    images = torch.cat([synthesis.images(n) for n in "ab"]).detach()
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    losses = [F.cross_entropy(network(images), labels).item() for network in seen]
+    assert losses[0] > 1.5 * losses[1] > 1.5**2 * losses[2]
+    fresh = matched.fresh_network(4)
+    assert torch.equal(seen[0][0].weight, fresh[0].weight)
+    assert not torch.equal(fresh[0].weight, matched.fresh_network(5)[0].weight)
+
+
+def test_an_interrupted_optimisation_of_latents_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+
+    def run(path, dies_at=None):
+        synthesis, _ = decoded(chunk=3)
+        matched = problem(synthesis)
+        matched = replace(matched, optimiser=torch.optim.Adam(synthesis.parameters(), lr=0.1))
+        iteration = distribution_iteration(matched)
+
+        def maybe(number):
+            if number == dies_at:
+                raise KeyboardInterrupt
+            return iteration(number)
+
+        options = {"what": "test", "checkpoint": path, "identity": {"of": ("a", "b")}}
+        losses = optimise(synthesis, matched.optimiser, maybe, 6, **options)
+        return losses, synthesis
+
+    whole, wanted = run(None)
+    path = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        run(path, dies_at=4)
+    losses, found = run(path)
+    assert torch.equal(whole, losses) and whole[-1] < whole[0]
+    for a, b in zip(wanted.parameters(), found.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+# Real images
+
+
+def test_a_batch_is_of_its_class_without_replacement():
+    images = {n: torch.full((5, 3, 4, 4), v, dtype=torch.uint8) for n, v in (("a", 0), ("b", 255))}
+    images["b"][:, 0, 0, 0] = torch.arange(5)
+    real = Real(images, "cpu")
+    assert len(real) == 10 and real.labels({"a": 1, "b": 0}).tolist() == [1] * 5 + [0] * 5
+    found = to_uint8(real.batch("b", 3, torch.Generator().manual_seed(0)))
+    assert (found[:, 1:] == 255).all() and len(found[:, 0, 0, 0].unique()) == 3
+    assert len(real.batch("a", 9, torch.Generator())) == 5, "all of them, if there are fewer"
+
+
+def test_saved_images_are_the_nearest_that_can_be():
+    levels = torch.arange(256, dtype=torch.uint8).repeat(1, 3, 1, 1)
+    normalised = Normalise(torch.device("cpu"))(levels)
+    assert torch.equal(to_uint8(normalised), levels)
+    assert to_uint8(normalised + 50).min() == 255 and to_uint8(normalised - 50).max() == 0
+    mean = torch.tensor([0.485, 0.456, 0.406])
+    std = torch.tensor([0.229, 0.224, 0.225])
+    expected = (levels[0] / 255 - mean[:, None, None]) / std[:, None, None]
+    torch.testing.assert_close(normalised[0], expected)
+
+
+# Where it runs
+
+
+CONFIG = {
+    "name": "test",
+    "datasets": ["digits"],
+    "ipc": [10],
+    "generation_seeds": [0],
+    "runs": [{"method": "dm"}, {"method": "dc"}],
+    "evaluation": [{"protocol": "hard-small", "networks": ["convnet3"]}],
+    "resources": {"classes_per_block": 4},
+}
+
+
+def test_classes_that_depend_on_each_other_are_one_job(tmp_path, monkeypatch):
+    config = resolve(CONFIG)
+    layout = Layout(config, tmp_path)
+    dm, dc = config.runs
+    sizes = [[len(b) for b in layout.sample_blocks("digits", run, 10)] for run in (dm, dc)]
+    assert sizes == [[4, 4, 2], [10]]
+    monkeypatch.setitem(METHODS, "dm", replace(METHODS["dm"], together=3))
+    assert [len(b) for b in layout.sample_blocks("digits", dm, 10)] == [6, 4]
+
+
+def test_a_network_that_does_not_suit_the_images_is_named_before_any_job():
+    runs = [{"method": "dm", "network": "resnetap10"}]
+    with pytest.raises(UserError, match="'resnetap10' needs images of at least 64 px"):
+        resolve({**CONFIG, "runs": runs})
+    assert resolve({**CONFIG, "runs": [{**runs[0], "size": 64}]})
