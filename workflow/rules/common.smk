@@ -123,7 +123,9 @@ def generator_options(wildcards):
 
 
 def sample_blocks(wildcards):
-    return LAYOUT.sample_blocks(wildcards.dataset, run_of(wildcards), int(wildcards.ipc))
+    return LAYOUT.sample_blocks(
+        wildcards.dataset, run_of(wildcards), int(wildcards.ipc)
+    )
 
 
 def pixels_of(dataset, split, size):
