@@ -9,6 +9,7 @@ STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
 .PHONY: .venv demo tune plan test test-slow fault-test slurm-test lint clean
+.PHONY: .venv demo analysis plan test test-slow fault-test slurm-test lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -42,6 +43,13 @@ tune: $(STAMP)
 	  --configfile workflow/presets/tune-demo.yaml $(TUNED)/tuning/overlay.yaml
 	@mgd3 show $(TUNED)-tuned/tables/results.csv
 	@echo "What was tried: $(TUNED)/tables/tuning.md, $(TUNED)/figures/"
+
+# Every ablation but that over IPC, with its measures and figures, from one generation seed.
+analysis: $(STAMP)
+	snakemake --cores $(CORES) --configfile workflow/presets/analysis.yaml --quiet rules host -- \
+	  all metrics figures
+	@mgd3 show results/reports/analysis/tables/results.csv
+	@echo "Tables and pictures: results/reports/analysis/"
 
 # What a run will take: one batch of each stage, timed on this device.
 plan: $(STAMP)

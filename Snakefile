@@ -20,6 +20,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/metrics.smk"
 include: "workflow/rules/tuning.smk"
+include: "workflow/rules/figures.smk"
 
 
 localrules:
@@ -33,12 +34,18 @@ localrules:
     sweep_plot,
     measures_table,
     trade_off,
+    trade_off_images,
+    trade_off_over_stops,
     sample_map,
+    images_over_stops,
+    trajectories,
+    modes_and_samples_of,
     metrics,
     tune,
     tune_rung,
     tune_report,
     tune_surface,
+    figures,
 
 
 rule all:

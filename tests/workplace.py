@@ -86,6 +86,12 @@ class Workplace:
         shutil.copytree(self.path, path, symlinks=True)
         return Workplace(path, self.how, self.env)
 
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Change the package of this copy, as a user would."""
+        text = (self.path / file).read_text()
+        assert old in text
+        (self.path / file).write_text(text.replace(old, new))
+
     def start(
         self, config: dict[str, Any], *arguments: str, **options: Any
     ) -> subprocess.Popen[str]:

@@ -11,9 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from mgd3.artifacts import save_tensors
+from mgd3.artifacts import load_tensors, save_tensors
 from mgd3.errors import UserError
-from mgd3.figures import accuracy_overview, compare, grid, image_grid
+from mgd3.figures import (
+    accuracy_overview,
+    compare,
+    grid,
+    image_grid,
+    modes_and_samples,
+    over_stops,
+    trajectories,
+)
 from mgd3.tables.results import COLUMNS
 
 NAMES = ["tench, Tinca tinca", "English springer", "chain_saw <&>"]
@@ -149,3 +157,91 @@ def test_overview_needs_accuracies(tmp_path):
     csv = _results(tmp_path / "results.csv")
     with pytest.raises(UserError, match="no accuracies"):
         accuracy_overview(csv, tmp_path / "a.png", figure="best")
+
+
+STOPS = [
+    {"method": "mgd3", "settings": {"t_sg": 0}},
+    {"method": "mgd3", "settings": {"t_sg": 25}},
+    {"method": "unguided", "settings": {}},
+]
+
+
+def _by_class(path: Path, seed: int, each=4, classes=NAMES) -> list[np.ndarray]:
+    _set(path, each=each, classes=classes, seed=seed)
+    held = load_tensors(path)
+    return [held["images"][held["labels"] == c].numpy() for c in range(len(classes))]
+
+
+def _cells(png: Path, rows: int, columns: int) -> np.ndarray:
+    """The pictures of a grid of 32 px images, [rows, columns, 32, 32, 3]."""
+    canvas = np.asarray(Image.open(png).convert("RGB"))
+    ink = (canvas < 250).any(-1)
+
+    def starts(along: np.ndarray) -> list[int]:
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], along.astype(int), [0]])))
+        return [a for a, b in edges.reshape(-1, 2) if b - a == 96]
+
+    # Texts leave white in every line and column of their own.
+    across = starts(ink.mean(0) > 0.5)
+    down = starts(ink[:, across[0] : across[0] + 96].mean(1) > 0.5)
+    assert (len(down), len(across)) == (rows, columns)
+    return np.array([[canvas[y : y + 96 : 3, x : x + 96 : 3] for x in across] for y in down])
+
+
+def test_a_column_a_stop_beside_the_mode(tmp_path):
+    modes = _by_class(tmp_path / "modes", 9, each=2)
+    sets = [_by_class(tmp_path / f"set{k}", k) for k in range(3)]
+    over_stops(STOPS, [tmp_path / f"set{k}" for k in range(3)], tmp_path / "modes",
+               tmp_path / "over.png")  # fmt: skip
+    cells = _cells(tmp_path / "over.png", 6, 4)
+    for row in range(6):
+        name, k = divmod(row, 2)
+        for column, of in enumerate([modes, *sets]):
+            assert np.array_equal(cells[row, column], of[name][k].transpose(1, 2, 0))
+    text = (tmp_path / "over.svg").read_text()
+    for word in (">mode<", ">t_SG 0<", ">t_SG 25<", ">unguided<", "i &gt; t_SG"):
+        assert word in text
+
+
+def test_modes_stand_beside_the_samples_they_guided(tmp_path):
+    modes = _by_class(tmp_path / "modes", 9, classes=["a", "b"])
+    found = _by_class(tmp_path / "set", 1, classes=["c", "b", "a"])
+    modes_and_samples(tmp_path / "modes", tmp_path / "set", tmp_path / "both.png")
+    cells = _cells(tmp_path / "both.png", 2, 8)
+    for row, name in enumerate([2, 1]):
+        for k in range(4):
+            assert np.array_equal(cells[row, k], modes[row][k].transpose(1, 2, 0))
+            assert np.array_equal(cells[row, 4 + k], found[name][k].transpose(1, 2, 0))
+    assert "first 2 of 3 classes" in (tmp_path / "both.svg").read_text()
+
+
+def test_trajectories_have_a_bar_under_each_guided_step(tmp_path):
+    classes, steps = ["a", "b"], [9, 4, 0]
+    modes = _by_class(tmp_path / "modes", 9, classes=classes)
+    held = []
+    for k, row in enumerate(STOPS):
+        images = np.random.default_rng(k).integers(0, 200, (2, 4, 3, 32, 32), dtype=np.uint8)
+        tensors = {f"x0/{n}": torch.from_numpy(images[c, :3]) for c, n in enumerate(classes)}
+        tensors |= {f"image/{n}": torch.from_numpy(images[c, 3]) for c, n in enumerate(classes)}
+        guided = [i > row["settings"].get("t_sg", 99) for i in steps]
+        header = {"classes": classes, "steps": steps, "guided": guided}
+        save_tensors(tmp_path / f"t{k}", tensors, header)
+        held.append(images)
+    files = [tmp_path / f"t{k}" for k in range(3)]
+    trajectories(STOPS, files, tmp_path / "modes", tmp_path / "t.png")
+    canvas = np.asarray(Image.open(tmp_path / "t.png").convert("RGB"))
+    bars = 0
+    for c in range(2):
+        assert _contains(canvas, modes[c][0].transpose(1, 2, 0).repeat(3, 0).repeat(3, 1))
+        for k in range(3):
+            for image in held[k][c]:
+                large = image.transpose(1, 2, 0).repeat(3, 0).repeat(3, 1)
+                assert _contains(canvas, large)
+    black = (canvas == 0).all(-1)
+    for line in black:
+        runs = np.diff(np.concatenate([[0], line.astype(int), [0]])).nonzero()[0].reshape(-1, 2)
+        bars += sum(b - a == 96 for a, b in runs)
+    assert bars == 2 * 2 * 4, "two classes, two guided steps of t_SG 0, four pixels high"
+    save_tensors(tmp_path / "t1", tensors, {**header, "steps": [9, 5, 0]})
+    with pytest.raises(UserError, match="have not the same steps"):
+        trajectories(STOPS, files, tmp_path / "modes", tmp_path / "t.png")

@@ -12,7 +12,14 @@ from PIL import Image
 
 from mgd3 import artifacts
 from mgd3.errors import UserError
-from mgd3.plots import accuracy_over, sample_map, trade_off
+from mgd3.plots import (
+    _by_image,
+    accuracy_over,
+    sample_map,
+    trade_off,
+    trade_off_images,
+    trade_off_over_stops,
+)
 from mgd3.sweeps import curves
 
 
@@ -114,6 +121,21 @@ def test_a_trade_off_names_every_method(tmp_path, methods):
     whole(tmp_path / "t.png")
 
 
+def test_a_map_of_many_runs_shows_six(tmp_path):
+    rng = np.random.default_rng(0)
+    runs = [f"run{m}" for m in range(9)]
+    parts = [
+        pd.DataFrame(rng.normal(size=(9, 2)), columns=["x", "y"]).assign(**{"run": r, "class": "a"})
+        for r in ("originals", *runs)
+    ]
+    header = {"classes": ["a"], "runs": runs}
+    artifacts.save_table(tmp_path / "p.parquet", pd.concat(parts), header)
+    sample_map(tmp_path / "p.parquet", {}, tmp_path / "m.png")
+    text = words(tmp_path / "m.png")
+    assert sum(run in text for run in runs) == 6 and "run0" in text and "run8" in text
+    assert "6 of 9 runs" in text
+
+
 def test_a_map_shows_ten_classes_and_counts_the_rest(tmp_path):
     rng = np.random.default_rng(0)
     classes, runs = [f"class {i}" for i in range(12)], ["a", "b"]
@@ -132,3 +154,78 @@ def test_a_map_shows_ten_classes_and_counts_the_rest(tmp_path):
     assert "class 10" not in text
     assert "4 samples a class; 2 more classes are measured" in " ".join(text.split())
     whole(tmp_path / "m.png")
+
+
+def measured(path: Path, runs: list[dict], classes: int = 12, each: int = 4) -> Path:
+    """A file of stage `measure`, of random measures."""
+    rng = np.random.default_rng(0)
+    names = [f"class {i}" for i in range(classes)]
+    rows = [
+        {"run": row["run"], "class": name, "k": k, "space": space, "diversity": 9 * rng.random(),
+         "representativeness": 5 * rng.random()}
+        for row in runs for name in names for k in range(each) for space in ("latent", "map")
+    ]  # fmt: skip
+    of = {"dataset": "d", "ipc": each, "generation_seed": 0}
+    artifacts.save_table(path, pd.DataFrame(rows), {"classes": names, "of": of})
+    return path
+
+
+def stop_runs(stops: int) -> list[dict]:
+    rows = [
+        {"run": f"stop{t}", "label": f"MGD3 (t_SG={t})", "method": "mgd3", "settings": {"t_sg": t}}
+        for t in range(0, 5 * stops, 5)
+    ]
+    return [*rows, {"run": "u", "label": "unguided", "method": "unguided", "settings": {}}]
+
+
+def test_images_are_normalised_once_over_all_that_is_shown(tmp_path):
+    runs = stop_runs(2)
+    path = measured(tmp_path / "m.parquet", [*runs, {"run": "another"}])
+    table, _ = _by_image(path, runs, "map")
+    assert len(table) == 3 * 10 * 4
+    held = artifacts.load_table(path)
+    shown = {f"class {i}" for i in range(10)}
+    rows = [
+        r for r in held.to_dict("records")
+        if r["space"] == "map" and r["class"] in shown and r["run"] != "another"
+    ]  # fmt: skip
+    least, most = (f(r["diversity"] for r in rows) for f in (min, max))
+    near, far = (f(r["representativeness"] for r in rows) for f in (min, max))
+    for row, found in zip(rows, table.to_dict("records"), strict=True):
+        assert found["x"] == pytest.approx((row["diversity"] - least) / (most - least))
+        assert found["y"] == pytest.approx((far - row["representativeness"]) / (far - near))
+
+
+@pytest.mark.parametrize(("stops", "shown"), [(2, 3), (11, 6)])
+def test_a_panel_a_class_shows_at_most_six_runs_and_says_so(tmp_path, stops, shown):
+    runs = stop_runs(stops)
+    path = measured(tmp_path / "m.parquet", runs)
+    trade_off_images(path, runs, "latent", tmp_path / "t.png")
+    text = words(tmp_path / "t.png")
+    assert "class 9 (n = 4 each)" in text and "class 10" not in text
+    assert "unguided" in text and "MGD3 (t_SG=0)" in text
+    assert text.count("MGD3 (t_SG=") == shown - 1
+    assert (f"6 of {len(runs)} runs" in text) == (stops > 2)
+    assert "d, 4 per class, generation seed 0, latent space" in text
+    whole(tmp_path / "t.png")
+
+
+@pytest.mark.parametrize("stops", [2, 11])
+def test_a_panel_a_stop(tmp_path, stops):
+    runs = stop_runs(stops)
+    path = measured(tmp_path / "m.parquet", runs)
+    trade_off_over_stops(path, runs, "map", tmp_path / "t.png")
+    text = words(tmp_path / "t.png")
+    assert all(f"t_SG = {5 * k} (n = 40)" in text for k in range(stops))
+    assert text.count("t_SG = ") == stops
+    assert "10 of 12 classes" in text and "unguided" in text
+    whole(tmp_path / "t.png")
+
+
+def test_single_images_have_no_diversity(tmp_path):
+    runs = stop_runs(2)
+    path = measured(tmp_path / "m.parquet", runs, each=1)
+    table, about = artifacts.load_table(path), artifacts.table_metadata(path)
+    artifacts.save_table(path, table.assign(diversity=np.nan), about)
+    with pytest.raises(UserError, match="a single image of a class has no diversity"):
+        trade_off_images(path, runs, "map", tmp_path / "t.png")

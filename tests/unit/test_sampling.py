@@ -12,7 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mgd3.errors import UserError
 from mgd3.generators.dit import DiTGenerator
 from mgd3.names import VARIANT_NAMES
-from mgd3.sampling import Item, SampledBatch, SamplingSettings, denoise, draw_noise, sample
+from mgd3.sampling import (
+    Item,
+    Recorder,
+    SampledBatch,
+    SamplingSettings,
+    denoise,
+    draw_noise,
+    sample,
+)
 from mgd3.schedules import Coefficients, respaced
 from mgd3.seeding import torch_generator
 
@@ -171,7 +179,8 @@ class Copies(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("variant", ["ddpm", "ddim"])
-def test_the_loop_neither_waits_for_the_device_nor_copies_to_it(dit_folder, variant):
+@pytest.mark.parametrize("callback", [None, Recorder([2, 0])])
+def test_the_loop_neither_waits_for_the_device_nor_copies_to_it(dit_folder, variant, callback):
     # Tensors on the meta device have no values, so reading one in the loop would raise.
     generator = DiTGenerator.load(dit_folder, device="meta")
     counts = []
@@ -179,9 +188,8 @@ def test_the_loop_neither_waits_for_the_device_nor_copies_to_it(dit_folder, vari
         settings = SamplingSettings(steps=steps, variant=variant, t_sg=2)
         noise = torch.randn(settings.noise_draws, 2, 4, 8, 8)
         with Copies() as copies:
-            latents = denoise(
-                generator, torch.tensor([1, 2]), noise, torch.zeros(2, 4, 8, 8), settings
-            )
+            modes = torch.zeros(2, 4, 8, 8)
+            latents = denoise(generator, torch.tensor([1, 2]), noise, modes, settings, callback)
         assert latents.device.type == "meta"
         assert latents.shape == (2, 4, 8, 8)
         counts.append(copies.count)

@@ -47,6 +47,8 @@ ENTRIES: dict[str, list[str]] = {
     "tune_proxy": ["tuning.trials"],
     "tune_train": ["tuning.trials", *_ENGINES],
     "tune_report": ["tuning.report", "tuning.surface"],
+    "judge": ["metrics.judging"],
+    "trajectory": ["trajectories", "methods.mgd3", "methods.manifoldgd"],
     "plots": ["plots", "comparisons"],
     "figures": ["figures"],
 }

@@ -35,6 +35,22 @@ def test_a_mistake_is_named_before_any_job(fresh: Workplace, mistake: str) -> No
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("metrics", "metrics needs a run with a generator"),
+        ("figures", "figures needs a run with a generator"),
+        ("figure4a", "figure4a needs runs that differ in t_sg only"),
+        ("figure9", "figure9 needs a run that is guided to modes"),
+    ],
+)
+def test_what_the_runs_do_not_permit_is_named(fresh: Workplace, target: str, named: str) -> None:
+    status, output = fresh.snakemake(tiny(runs=[{"method": "random"}]), "--dry-run", target)
+    assert status != 0
+    assert named in output
+    assert "Traceback" not in output and "InputFunction" not in output
+
+
 def test_a_class_missing_in_val_is_named(fresh: Workplace) -> None:
     root = fresh.path / "own images"
     own_images(root, {"one": 20, "two": 20})

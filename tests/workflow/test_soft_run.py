@@ -31,9 +31,7 @@ def soft(**changes):
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, dict[str, int]]:
     place = Workplace.make(tmp_path_factory.mktemp("soft") / "run")
     for file, (old, new) in SHORTER.items():
-        text = (place.path / file).read_text()
-        assert old in text
-        (place.path / file).write_text(text.replace(old, new))
+        place.edit(file, old, new)
     return place, place.run(soft())
 
 

@@ -177,6 +177,19 @@ def _sample(args: argparse.Namespace) -> None:
     make_block(args.method, replace(_job(args), unfinished=unfinished), args.output)
 
 
+def _trajectory(args: argparse.Namespace) -> None:
+    from .trajectories import trace
+
+    trace(args.method, _job(args), args.output)
+
+
+def _decode_modes(args: argparse.Namespace) -> None:
+    from .trajectories import decode_modes
+
+    size = int(args.size)
+    decode_modes(args.modes, args.generator, args.classes, size, args.output, _device(args))
+
+
 def _collect(args: argparse.Namespace) -> None:
     from .distilled import collect
 
@@ -265,7 +278,37 @@ def _measure(args: argparse.Namespace) -> None:
     from .metrics.stage import measure
 
     samples = dict(zip(args.slugs, args.embedded, strict=True))
-    measure(args.latents, args.index, samples, args.of, args.output, args.points)
+    judged = dict(zip(args.slugs, args.judged, strict=True)) if args.judged else None
+    measure(
+        args.latents,
+        args.index,
+        samples,
+        args.of,
+        args.output,
+        args.points,
+        judged,
+        args.judged_originals,
+    )
+
+
+def _judge(args: argparse.Namespace) -> None:
+    from .metrics.judging import judge
+
+    judge(
+        args.distilled,
+        args.teacher,
+        args.teacher_folder,
+        args.teacher_classes,
+        args.output,
+        _device(args),
+    )
+
+
+def _judge_originals(args: argparse.Namespace) -> None:
+    from .metrics.judging import judge_originals
+
+    folder = args.teacher_folder
+    judge_originals(_dataset(args), args.index, args.teacher, folder, args.output, _device(args))
 
 
 def _measures_table(args: argparse.Namespace) -> None:
@@ -357,6 +400,36 @@ def _tune_surface(args: argparse.Namespace) -> None:
     from .tuning.surface import surface
 
     surface(pd.read_csv(args.results), args.tuning, args.output)
+
+
+def _trade_off_images(args: argparse.Namespace) -> None:
+    from .plots import trade_off_images
+
+    trade_off_images(args.measured, args.runs, args.space, args.output)
+
+
+def _trade_off_over_stops(args: argparse.Namespace) -> None:
+    from .plots import trade_off_over_stops
+
+    trade_off_over_stops(args.measured, args.runs, args.space, args.output)
+
+
+def _images_over_stops(args: argparse.Namespace) -> None:
+    from .figures import over_stops
+
+    over_stops(args.runs, args.sets, args.decoded, args.output)
+
+
+def _trajectories(args: argparse.Namespace) -> None:
+    from .figures import trajectories
+
+    trajectories(args.runs, args.recorded, args.decoded, args.output)
+
+
+def _modes_and_samples(args: argparse.Namespace) -> None:
+    from .figures import modes_and_samples
+
+    modes_and_samples(args.decoded, args.distilled, args.output)
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -451,11 +524,12 @@ def _parser() -> argparse.ArgumentParser:
         "latents", "mirrored?", index, "discovery", "pca", "draw", "ipc",
         "generation-seed", "output", "threads",
     )  # fmt: skip
-    stage(
-        "sample", _sample, "make the images of some classes with a method",
-        data, index, "method", "settings", "classes", "ipc", "generation-seed", "generator?",
-        "modes", "teacher-folder?", "batch", "output", *run_on,
-    )  # fmt: skip
+    making = (data, index, "method", "settings", "classes", "ipc", "generation-seed", "generator?",
+              "modes", "teacher-folder?", "batch", "output", *run_on)  # fmt: skip
+    stage("sample", _sample, "make the images of some classes with a method", *making)
+    stage("trajectory", _trajectory, "how the first images of some classes came to be", *making)
+    stage("decode-modes", _decode_modes, "modes of some classes as images",
+          "modes", "generator", "classes", "size", "output", *run_on)  # fmt: skip
     stage("collect", _collect, "join blocks to one distilled set",
           "blocks", "classes", "output", "manifest")  # fmt: skip
     stage("export", _export, "a distilled set as PNG folders, one tensor file and a card",
@@ -480,8 +554,14 @@ def _parser() -> argparse.ArgumentParser:
           "distilled", "generator", "size", "output", *run_on)  # fmt: skip
     stage(
         "measure", _measure, "diversity, representativeness, coverage of distilled sets",
-        "latents", index, "embedded", "slugs", "of", "output", "points", "threads",
+        "latents", index, "embedded", "slugs", "of", "judged", "judged-originals", "output",
+        "points", "threads",
     )  # fmt: skip
+    judging = ("teacher", "teacher-folder", "output", *run_on)
+    stage("judge", _judge, "a teacher's features and classes of a distilled set",
+          "distilled", "teacher-classes", *judging)  # fmt: skip
+    stage("judge-originals", _judge_originals, "a teacher's features of the training images",
+          data, index, *judging)  # fmt: skip
     stage("measures-table", _measures_table, "the measures by method and by class",
           "measures", "runs", "output")  # fmt: skip
     stage("tune-rung", _tune_rung, "the settings of a rung: the best of the one before",
@@ -507,6 +587,16 @@ def _parser() -> argparse.ArgumentParser:
     stage("sweep-plot", _sweep_plot, "accuracy over a setting", "results", "runs", "over", "output")
     stage("trade-off", _trade_off, "representativeness against diversity", "results", "output")
     stage("sample-map", _sample_map, "samples among the originals", "mapped", "runs", "output")
+    stage("trade-off-images", _trade_off_images, "representativeness and diversity by class",
+          "measured", "runs", "space", "output")  # fmt: skip
+    stage("trade-off-over-stops", _trade_off_over_stops, "the same by t_SG",
+          "measured", "runs", "space", "output")  # fmt: skip
+    stage("images-over-stops", _images_over_stops, "the same images under several t_SG",
+          "runs", "sets", "decoded", "output")  # fmt: skip
+    stage("trajectories", _trajectories, "what samplers predict on their way",
+          "runs", "recorded", "decoded", "output")  # fmt: skip
+    stage("modes-and-samples", _modes_and_samples, "modes beside the samples they guided",
+          "decoded", "distilled", "output")  # fmt: skip
     stage("show", _show, "print a table of results", "results")
     stage("verify", _verify, "check a tree of results against the hashes in its records", "tree")
     stage("plan", _plan, "what a configuration will cost: one batch of each stage, timed here",
@@ -517,7 +607,7 @@ def _parser() -> argparse.ArgumentParser:
 
 _POSITIONAL = {"configs", "results", "tree", "measures"}
 _OPTIONAL = {"device", "threads", "modes", "pca", "batch", "flip", "file", "vae"}
-_OPTIONAL |= {"draw", "heads", "config", "teacher-classes", "labels"}
+_OPTIONAL |= {"draw", "heads", "config", "teacher-classes", "labels", "judged", "judged-originals"}
 
 
 def _json(shape: str) -> dict[str, Any]:
@@ -629,6 +719,13 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "overlay": {**_PATH, "help": "output: a configuration's runs with the chosen ones"},
     "tuning": {"help": "the id of one"},
     "over": {"help": "what varies: t_sg, lambda, ipc or labels"},
+    "judged": {**_PATHS, "help": "a teacher's judgement of each set"},
+    "judged-originals": {**_PATH, "help": "its features of the training images"},
+    "measured": {**_PATH, "help": "measures of every image"},
+    "space": {"choices": ["latent", "map"]},
+    "sets": {**_PATHS, "help": "distilled sets, one for each of the runs"},
+    "recorded": {**_PATHS, "help": "trajectories, one for each of the runs"},
+    "decoded": {**_PATH, "help": "decoded modes"},
     "paper": {**_PATH, "help": "published figures, CSV"},
     "reported": {**_PATH, "help": "figures of independent reruns, CSV"},
     "title": {},
@@ -644,13 +741,19 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 # Arguments that name files a stage reads. `generator` may be a folder of them.
 _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "validation", "scores",
          "paper", "reported", "distilled", "results", "embedded", "measures", "mapped",
-         "mirrored", "rung")  # fmt: skip
+         "mirrored", "rung", "judged", "judged_originals", "measured", "sets", "recorded",
+         "decoded")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
                  "threads", "batch", "overlay"}  # fmt: skip
 
 
 # Stages whose `generator` is a pipeline folder.
-_FROM_FOLDER = ("latents", "sample", "embed", "tune-sample", "tune-proxy")
+_FROM_FOLDER = ("latents", "sample", "trajectory", "decode-modes", "embed", "tune-sample",
+                "tune-proxy")  # fmt: skip
+# Stages that write a picture as PNG and as SVG.
+_WITH_SVG = ("overview", "sweep-plot", "trade-off", "sample-map", "trade-off-images",
+             "trade-off-over-stops", "images-over-stops", "trajectories",
+             "modes-and-samples", "tune-surface")  # fmt: skip
 # Stages whose files lie in several folders: the part of the generator beside which the record lies.
 _PARTS = {"train-vae": "vae", "train-generator": "transformer",
           "finetune-generator": "transformer"}  # fmt: skip
@@ -687,7 +790,7 @@ def _written(args: argparse.Namespace) -> list[Path]:
             return [args.output.with_name(name) for name in names]
         case "tune-report":
             return [args.output, args.output.with_suffix(".md"), args.overlay]
-        case "overview" | "sweep-plot" | "trade-off" | "sample-map" | "tune-surface":
+        case name if name in _WITH_SVG:
             return [args.output, args.output.with_suffix(".svg")]
     return [args.output] if "output" in args else []
 
@@ -712,7 +815,7 @@ def _read(args: argparse.Namespace) -> list[Path]:
     if folder := getattr(args, "teacher_folder", None):
         files += [folder / file for file in TEACHER_FILES]
     if isinstance(getattr(args, "generator", None), Path):
-        whole = args.stage not in ("latents", "embed", "tune-proxy")
+        whole = args.stage not in ("latents", "embed", "decode-modes", "tune-proxy")
         if args.stage == "sample":
             # Another method's job may be training the rest of the folder meanwhile.
             whole = "generator" in get_method(args.method).needs
@@ -762,6 +865,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "finetune-generator",
         "sample",
         "tune-sample",
+        "trajectory",
         "latents",
     ):
         from .evaluation.stage import keep_freed_memory

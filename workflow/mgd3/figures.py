@@ -10,7 +10,7 @@ import base64
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ VERSION = 1
 # Small images are enlarged to about this many pixels.
 _CELL = 96
 _MAX_CLASSES = 20
+# Rows of a grid over t_SG, and modes of a class beside their samples.
+_ROWS, _PAIRS = 10, 5
 _INK, _PAPER, _MUTED = "#000000", "#ffffff", drawing.MUTED
 _WRAP = 18
 
@@ -83,6 +85,111 @@ def compare(distilled: Mapping[str, Path], output: Path, *, columns: int = 5) ->
     image_grid({k: v for k, (v, _) in read.items()}, classes, output, columns=columns)
 
 
+def over_stops(
+    runs: Sequence[Mapping[str, Any]], distilled: Sequence[Path], modes: Path, output: Path
+) -> None:
+    """Write the same images under several stops of the guidance (Figure 4b).
+
+    A row a class, or a mode of it where there are few classes; a column a t_SG, beside the mode.
+    The images of a row begin with the same noise.
+
+    Args:
+        runs: `method` and `settings` of each, rising in t_sg; one without guidance, too.
+        distilled: their sets, in the same order.
+        modes: of `decode_modes`; the classes that are shown.
+        output: PNG; the SVG lies beside it.
+    """
+    decoded, classes = _read(modes)
+    each = max(1, min(_ROWS // len(classes), min(map(len, decoded))))
+    blocks = {"mode": decoded}
+    for run, path in zip(runs, distilled, strict=True):
+        found, names = _read(path)
+        of_class = dict(zip(names, found, strict=True))
+        blocks[_stop_text(run)] = [of_class[name] for name in classes]
+    rows = [(c, k) for c in range(len(classes)) for k in range(each)]
+    labels = [classes[c] + (f" mode {k + 1}" if each > 1 else "") for c, k in rows]
+    shown = {label: [found[c][k : k + 1] for c, k in rows] for label, found in blocks.items()}
+    note = f"a row has one mode and one noise; guided in steps i > t_SG{_of(classes, names)}"
+    _both(shown, labels, output, note=note)
+
+
+def trajectories(
+    runs: Sequence[Mapping[str, Any]], recorded: Sequence[Path], modes: Path, output: Path
+) -> None:
+    """Write the clean images that the sampler predicts on its way, for several t_SG (Figure 9).
+
+    A row a class and run, a column a step; a bar under an image says that its step was guided.
+
+    Args:
+        runs: as for `over_stops`.
+        recorded: their files of stage `trajectory`, in the same order.
+        modes: of `decode_modes`; the first mode of each class stands beside its rows.
+        output: PNG; the SVG lies beside it.
+
+    Raises:
+        UserError: the runs have not the same steps.
+    """
+    about = [tensor_metadata(path) for path in recorded]
+    steps, traced = about[0]["steps"], about[0]["classes"]
+    if any(header["steps"] != steps for header in about):
+        raise UserError("the runs have not the same steps", "compare runs of equal `steps`")
+    decoded = dict(zip(*reversed(_read(modes)), strict=True))
+    columns: dict[str, list[np.ndarray]] = {"mode": []}
+    columns |= {f"i = {i}": [] for i in steps} | {"image": []}
+    names, marked = [], set()
+    for name in traced:
+        for run, path, header in zip(runs, recorded, about, strict=True):
+            held = load_tensors(path, [f"x0/{name}", f"image/{name}"])
+            columns["mode"].append(decoded[name][: "t_sg" in run["settings"]])
+            for i, image, guided in zip(
+                steps, held[f"x0/{name}"].numpy(), header["guided"], strict=True
+            ):
+                columns[f"i = {i}"].append(image[None])
+                marked |= {(f"i = {i}", len(names))} if guided else set()
+            columns["image"].append(held[f"image/{name}"].numpy()[None])
+            # An underscore in a row's name becomes a space.
+            names.append(f"{name} {_stop_text(run).replace('t_SG', 'stop')}")
+    note = "the clean image predicted at step i; stop: t_SG; bar: a guided step"
+    _both(columns, names, output, marked=marked, note=note)
+
+
+def modes_and_samples(modes: Path, distilled: Path, output: Path) -> None:
+    """Write decoded modes and, in the same order, the samples that they guided.
+
+    Args:
+        modes: of `decode_modes`; the classes that are shown.
+        distilled: the set.
+        output: PNG; the SVG lies beside it.
+    """
+    decoded, classes = _read(modes)
+    found, names = _read(distilled)
+    of_class = dict(zip(names, found, strict=True))
+    blocks = {"modes, decoded": decoded, "samples": [of_class[name] for name in classes]}
+    note = f"sample k was guided to mode k{_of(classes, names)}"
+    _both(blocks, classes, output, columns=_PAIRS, note=note)
+
+
+def _of(classes: Sequence[str], known: Sequence[str]) -> str:
+    """The end of a note where not all classes are shown."""
+    fewer = len(classes) < len(known)
+    return f"; first {len(classes)} of {len(known)} classes" if fewer else ""
+
+
+def _stop_text(run: Mapping[str, Any]) -> str:
+    settings = run["settings"]
+    return f"t_SG {settings['t_sg']}" if "t_sg" in settings else "unguided"
+
+
+def _both(
+    images: Mapping[str, Sequence[np.ndarray]],
+    names: Sequence[str],
+    output: Path,
+    **more: Any,
+) -> None:
+    for suffix in (".png", ".svg"):
+        image_grid(images, names, output.with_suffix(suffix), **more)
+
+
 def _read(path: Path) -> tuple[list[np.ndarray], list[str]]:
     classes = tensor_metadata(path).get("classes")
     tensors = load_tensors(path, ["images", "labels"])
@@ -99,6 +206,8 @@ def image_grid(
     *,
     columns: int = 10,
     max_classes: int = _MAX_CLASSES,
+    marked: Collection[tuple[str, int]] = (),
+    note: str = "",
 ) -> None:
     """Write images as rows of classes, one block of columns per method.
 
@@ -109,6 +218,8 @@ def image_grid(
         output: `.png`, or `.svg` with the labels as text over the embedded pixels.
         columns: most images per class and method.
         max_classes: most rows; what is left out is said below.
+        marked: label and row of first images under which a bar is drawn.
+        note: what is said below, besides.
 
     Raises:
         UserError: `output` has another ending.
@@ -122,6 +233,8 @@ def image_grid(
     size = max(a.shape[-1] for arrays in images.values() for a in arrays[:shown])
     cell = size * max(1, round(_CELL / size))
     pad, gap = max(2, cell // 24), max(10, cell // 6)
+    if marked:
+        pad = max(9, cell // 8)
     font = max(12, round(cell / 6.5))
 
     names = [_wrapped(name) for name in classes[:shown]]
@@ -132,7 +245,7 @@ def image_grid(
         for label, arrays in images.items()
     }
     width = left + sum(n * (cell + pad) - pad for n in counts.values()) + gap * (len(counts) - 1)
-    notes = _left_out(images, shown, len(classes), counts)
+    notes = "; ".join(filter(None, (note, _left_out(images, shown, len(classes), counts))))
     bottom = 2 * font if notes else 0
     height = head + shown * (cell + pad) - pad + bottom + 2 * pad
 
@@ -157,6 +270,9 @@ def image_grid(
             for column, image in enumerate(array[: counts[label]]):
                 place = (x + column * (cell + pad), head + row * (cell + pad))
                 canvas.paste(_enlarged(image, cell), place)
+            if (label, row) in marked:
+                below = head + row * (cell + pad) + cell
+                canvas.paste(_INK, (x, below + pad // 3, x + cell, below + 2 * pad // 3))
         x += block + gap
     if notes:
         texts.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from .generators.registry import GENERATORS, VAE_FILES, get_generator, slug_of
 from .methods import METHODS, external
 from .names import DISCOVERIES, WHOLE_SPLIT
 from .sweeps import SWEPT_FIGURES, curves
-from .teachers import TEACHER_FILES
+from .teachers import TEACHER_FILES, TEACHERS
 from .tuning.plan import Tuning, tunings
 
 # Classes per latent file. Not a setting: latents must not be made again for another block size.
@@ -30,6 +30,30 @@ LATENT_BLOCK = 50
 AUTO_IMAGES = 1000
 # Marks latents of mirrored images, and modes that are found among them, too.
 FLIPS = "-flips"
+# The teacher that judges small images where the configuration names none: quick to train.
+_SMALL_TEACHER = "resnet10-64"
+# In pictures: classes of a data set, and those whose trajectories are drawn.
+SHOWN_CLASSES, TRACED_CLASSES = 10, 3
+# Values of t_sg whose trajectories stand one below another.
+_TRACED_STOPS = 5
+SPACES = ("latent", "map")
+_MEASURING = "a run with a generator, in whose latent space sets are measured"
+_STOPS = "runs that differ in t_sg only (`t_sg: [0, 25, 50]`)"
+_GUIDED = "a run that is guided to modes ({method: mgd3, generator: ...})"
+# What a target needs of the runs.
+_NEEDS = {
+    "metrics": _MEASURING,
+    "figures": _MEASURING,
+    "figure3": _MEASURING,
+    "figure4a": _STOPS,
+    "figure4b": _STOPS,
+    "figure5": _MEASURING,
+    "figure6": _MEASURING,
+    "figure7": _STOPS,
+    "figure9": _GUIDED,
+    "appendix_e": "runs that differ in lambda only (`lambda: [0, 0.1, 1]`)",
+    "modes_and_samples": _GUIDED,
+}
 # The folder of generators that were not trained on a data set at hand.
 ANY_DATASET = "any"
 
@@ -64,6 +88,21 @@ class Space:
     vae_folder: str
 
 
+@dataclass(frozen=True)
+class Judge:
+    """The teacher that judges the distilled sets of a data set.
+
+    Attributes:
+        trained_on: the data set it was trained on.
+        teacher: its name.
+        classes: what it calls the data set's classes; None: as the data set does.
+    """
+
+    trained_on: str
+    teacher: str
+    classes: list[str] | None = None
+
+
 class Layout:
     """The paths of a configuration's artefacts, as strings relative to the working directory."""
 
@@ -73,6 +112,7 @@ class Layout:
         self.datasets = {dataset.name: dataset for dataset in config.datasets}
         self.choices = dict(zip(self.datasets, config.dataset_choices, strict=True))
         self.runs = {run.slug: run for run in config.runs}
+        self.rows = [{**run.row(), "settings": run.settings} for run in config.runs]
         self.distilling = [run for run in config.runs if METHODS[run.method].distils]
         names = {run.generator for run in config.runs if run.generator}
         names |= {base.base for name in names if (base := get_generator(name).finetune)}
@@ -279,9 +319,43 @@ class Layout:
             if run.generator:
                 return slug_of(run.generator)
         raise UserError(
-            "metrics need the latent space of a generator, and no run has one",
-            "add a run with a generator: {method: nearest, generator: ...}",
+            f"metrics need {_MEASURING}, and no run has one",
+            "add one: {method: nearest, generator: ...}",
         )
+
+    @property
+    def measures(self) -> bool:
+        """Whether distilled sets can be measured."""
+        return bool(self.distilling) and any(run.generator for run in self.config.runs)
+
+    def judge(self, dataset: str) -> Judge | None:
+        """The teacher that the configuration has for a data set; for small images, if it has none,
+        one that is quick to train."""
+        for entry in self.config.evaluation:
+            protocol = get_protocol(entry["protocol"])
+            if isinstance(protocol, SoftProtocol):
+                names = protocol.teacher_classes(self.datasets[dataset])
+                return Judge(protocol.teacher_data or dataset, protocol.teacher, names)
+        for run in self.config.runs:
+            if "teacher" in METHODS[run.method].needs:
+                return Judge(dataset, run.settings["teacher"])
+        small = self.datasets[dataset].size <= TEACHERS[_SMALL_TEACHER].size
+        return Judge(dataset, _SMALL_TEACHER) if small else None
+
+    def _verdict(self, dataset: str, file: str) -> list[str]:
+        judge = self.judge(dataset)
+        if judge is None:
+            return []
+        return [f"results/{dataset}/judged/{judge.trained_on}/{judge.teacher}/{file}"]
+
+    def verdicts(self, dataset: str, ipc: int, gen: int) -> list[str]:
+        """A teacher's judgement of every run's distilled set; none where there is no teacher."""
+        files = [f"{run.slug}/ipc{ipc}_gen{gen}.safetensors" for run in self.distilling]
+        return [path for file in files for path in self._verdict(dataset, file)]
+
+    def verdict_on_originals(self, dataset: str) -> list[str]:
+        """The teacher's features of the training images; none where there is no teacher."""
+        return self._verdict(dataset, "originals.safetensors")
 
     def embedded(self, dataset: str, ipc: int, gen: int) -> list[str]:
         """The latents of every run's distilled set, in the order of the runs."""
@@ -303,12 +377,8 @@ class Layout:
         protocols = [get_protocol(entry["protocol"]) for entry in self.config.evaluation]
         if len({isinstance(protocol, SoftProtocol) for protocol in protocols}) > 1:
             shared.append("labels")
-        rows = [{**run.row(), "settings": run.settings} for run in self.config.runs]
-        return [
-            self.report(f"figures/accuracy_over_{setting}.png")
-            for setting in (*SWEPT_FIGURES, *shared)
-            if setting in shared or curves(rows, setting)
-        ]
+        swept = [setting for setting in SWEPT_FIGURES if curves(self.rows, setting)]
+        return [self.report(f"figures/accuracy_over_{setting}.png") for setting in swept + shared]
 
     def maps(self) -> list[str]:
         """A map of the samples of every data set and IPC, of the first generation seed."""
@@ -391,3 +461,87 @@ class Layout:
 
     def tuning_figures(self) -> list[str]:
         return [self.report(f"figures/tuning_{tuning}.png") for tuning in self.tunings]
+
+    @cached_property
+    def _stops(self) -> dict[str, list[str]]:
+        guided = [run.slug for run in self.config.runs if _is_guided(run)]
+        found = {slug: [slug] for slug in guided}
+        for group in curves(self.rows, "t_sg"):
+            slugs = [row["run"] for row in group]
+            found |= dict.fromkeys(slugs, slugs)
+        return found
+
+    def stops(self, run: str) -> list[Run]:
+        """The runs that differ from a mode-guided one in t_sg only, rising; at least itself."""
+        return [self.runs[slug] for slug in self._stops[run]]
+
+    def unguided(self, run: str) -> list[Run]:
+        """The run with the same noise, sampler and generator as a mode-guided one, if there is."""
+        own = self.runs[run]
+        return [
+            other
+            for other in self.config.runs
+            if other.method == "unguided"
+            and other.generator == own.generator
+            and other.settings.items() <= own.settings.items()
+        ][:1]
+
+    def traced(self, run: str) -> list[Run]:
+        """Of `stops`, at most five, evenly chosen."""
+        runs = self.stops(run)
+        count = min(len(runs), _TRACED_STOPS)
+        return [runs[round(k * (len(runs) - 1) / max(count - 1, 1))] for k in range(count)]
+
+    def decoded_modes(self, dataset: str, run: str, ipc: int, gen: int) -> str:
+        """The modes of a run as images."""
+        modes, folder = self.modes(dataset, self.runs[run], ipc, gen), f"results/{dataset}"
+        return modes.replace(f"{folder}/modes/", f"{folder}/decoded/", 1)
+
+    def trajectory(self, dataset: str, run: str, ipc: int, gen: int) -> str:
+        """How the first images of a run came to be."""
+        return f"results/{dataset}/trajectories/{run}/ipc{ipc}_gen{gen}.safetensors"
+
+    def figures(self) -> dict[str, list[str]]:
+        """The files of the paper's figures, by the target that makes them: those that the runs
+        permit. All are of the first generation seed."""
+        first = [slug for slug, group in self._stops.items() if slug == group[0]]
+        swept = [slug for slug in first if len(self._stops[slug]) > 1]
+        ipc, gen = self.config.ipc[0], self.config.generation_seeds[0]
+        by_modes: dict[str, str] = {}
+        for slug in self._stops:
+            modes = self.modes(next(iter(self.datasets)), self.runs[slug], ipc, gen)
+            by_modes.setdefault(modes, slug)
+        return {
+            "figure3": [self.report("figures/trade_off.png")] if self.measures else [],
+            "figure4a": [path for path in self.sweeps() if path.endswith("_over_t_sg.png")],
+            "figure4b": self._each("images_over_t_sg", swept),
+            "figure5": self.maps() if self.measures else [],
+            "figure6": self._each("trade_off_images", [""], SPACES) if self.measures else [],
+            "figure7": self._each("trade_off_over_t_sg", swept, SPACES),
+            "figure9": self._each("trajectories", swept or first),
+            "appendix_e": [path for path in self.sweeps() if path.endswith("_over_lambda.png")],
+            "modes_and_samples": self._each("modes_and_samples", list(by_modes.values())),
+        }
+
+    def _each(self, what: str, runs: Sequence[str], spaces: Sequence[str] = ("",)) -> list[str]:
+        parts = [
+            (dataset, run, f"ipc{ipc}", space)
+            for dataset in self.datasets
+            for run in runs
+            for ipc in self.config.ipc
+            for space in spaces
+        ]
+        names = ["_".join(part for part in (what, *of) if part) for of in parts]
+        return [self.report(f"figures/{name}.png") for name in names]
+
+    def require_permitted(self, targets: Iterable[str]) -> None:
+        """Raises UserError for a target of figures or measures that the runs do not permit."""
+        files = self.figures()
+        files |= {"metrics": files["figure3"], "figures": [f for of in files.values() for f in of]}
+        for target in targets:
+            if target in files and not files[target]:
+                raise UserError(f"{target} needs {_NEEDS[target]}", "add it to `runs`")
+
+
+def _is_guided(run: Run) -> bool:
+    return {"modes", "t_sg"} <= run.settings.keys()

@@ -23,6 +23,9 @@ _MARKERS = "o^sDvPX*<>ph"
 _NAMES = {"t_sg": "stop step t_SG", "lambda": "guidance scale λ"}
 # Classes shown in a map of samples; a page holds no more.
 _MAP_CLASSES = 10
+_SPACES = {"latent": "latent space", "map": "shared t-SNE map"}
+# Panels side by side, runs in one panel, and what tells their markers apart besides their shapes.
+_COLUMNS, _MOST_RUNS, _GREYS = 5, 6, ("white", "black", "#aaaaaa")
 
 
 def accuracy_over(
@@ -128,8 +131,7 @@ def trade_off(classes: pd.DataFrame, output: Path) -> None:
                 x, y = of.diversity_01, of.representativeness_01
                 axes.plot(x, y, marker, ms=4, mfc="white", mec="#999999", mew=0.8)
                 axes.plot(x.mean(), y.mean(), marker, ms=9, color="black", label=of.method.iloc[0])
-            where = {"latent": "latent space", "map": "shared t-SNE map"}[space]
-            axes.set_title(f"{dataset}, {ipc} per class, {where}", loc="left", fontsize=9,
+            axes.set_title(f"{dataset}, {ipc} per class, {_SPACES[space]}", loc="left", fontsize=9,
                            fontweight="bold")  # fmt: skip
             axes.set_xlabel(f"diversity (normalised), n = {here['class'].nunique()} classes")
             axes.set_ylabel("representativeness (normalised)")
@@ -138,15 +140,132 @@ def trade_off(classes: pd.DataFrame, output: Path) -> None:
                     frameon=False)  # fmt: skip
 
 
+def trade_off_images(
+    samples: Path, runs: Sequence[Mapping[str, Any]], space: str, output: Path
+) -> None:
+    """Representativeness against diversity, a panel a class and a point an image (Figure 6).
+
+    Both are min-max normalised once over what is shown, so that more is better. At most ten classes
+    and six runs, evenly chosen.
+
+    Args:
+        samples: from stage `measure`.
+        runs: `run` and `label` of each.
+        space: `latent` or `map`.
+    """
+    shown = _some(runs, _MOST_RUNS)
+    table, about = _by_image(samples, shown, space)
+    classes = table["class"].unique()
+    rows = -(-len(classes) // _COLUMNS)
+    with figure(output, 2.05 * _COLUMNS, 2.0 * rows + 0.9, "constrained") as plot:
+        grid = _panels(plot, rows, len(classes))
+        for axes, name in zip(grid, classes, strict=False):
+            here = table[table["class"] == name]
+            for row, marker, colour in zip(shown, _MARKERS, _GREYS * 2, strict=False):
+                own = here[here.run == row["run"]]
+                axes.plot(own.x, own.y, marker, ms=4, mfc=colour, mec="black", mew=0.7,
+                          label=row["label"])  # fmt: skip
+            n = len(here) // len(shown)
+            axes.set_title(f"{name} (n = {n} each)", loc="left", fontsize=8)
+        left_out = f", {len(shown)} of {len(runs)} runs" if len(shown) < len(runs) else ""
+        _finish_panels(plot, grid, f"{_of(about, space)}{left_out}")
+
+
+def trade_off_over_stops(
+    samples: Path, runs: Sequence[Mapping[str, Any]], space: str, output: Path
+) -> None:
+    """Representativeness against diversity, a panel a t_SG and a point an image (Figure 7).
+
+    Normalised as in `trade_off_images`; at most ten classes. Unguided images are grey in every
+    panel.
+
+    Args:
+        samples: from stage `measure`.
+        runs: `run`, `method`, `label` and `settings` of each; one t_SG each, and unguided ones.
+        space: `latent` or `map`.
+    """
+    table, about = _by_image(samples, runs, space)
+    stops = [row for row in runs if "t_sg" in row["settings"]]
+    others = [row for row in runs if "t_sg" not in row["settings"]]
+    rows = -(-len(stops) // _COLUMNS)
+    with figure(output, 2.05 * _COLUMNS, 2.0 * rows + 0.9, "constrained") as plot:
+        grid = _panels(plot, rows, len(stops))
+        for axes, stop in zip(grid, stops, strict=False):
+            for row in others:
+                other = table[table.run == row["run"]]
+                axes.plot(other.x, other.y, "x", ms=3, color="#aaaaaa", mew=0.7,
+                          label=row["label"])  # fmt: skip
+            own = table[table.run == stop["run"]]
+            axes.plot(own.x, own.y, "o", ms=3.5, mfc="white", mec="black", mew=0.7,
+                      label="an image")  # fmt: skip
+            axes.plot(own.x.mean(), own.y.mean(), "D", ms=8, color="black", mec="white",
+                      label="their mean")  # fmt: skip
+            title = f"t_SG = {stop['settings']['t_sg']} (n = {len(own)})"
+            axes.set_title(title, loc="left", fontsize=8)
+        classes = f"{table['class'].nunique()} of {len(about['classes'])} classes"
+        _finish_panels(plot, grid, f"{_of(about, space)}, {classes}")
+
+
+def _some(runs: Sequence[Any], most: int) -> list[Any]:
+    """At most so many, the first and the last among them."""
+    count = min(len(runs), most)
+    return [runs[round(k * (len(runs) - 1) / max(count - 1, 1))] for k in range(count)]
+
+
+def _by_image(
+    samples: Path, runs: Sequence[Mapping[str, Any]], space: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Measures of the images of some runs in the first ten classes, normalised: `x` and `y`."""
+    table, about = load_table(samples), table_metadata(samples)
+    wanted = table["class"].isin(about["classes"][:_MAP_CLASSES]) & (table.space == space)
+    table = table[wanted & table.run.isin([row["run"] for row in runs])]
+    if table.diversity.isna().all():
+        raise UserError(
+            f"{samples}: a single image of a class has no diversity", "set `ipc` to 2 or more"
+        )
+    x, y = table.diversity, -table.representativeness
+    x, y = ((v - v.min()) / ((v.max() - v.min()) or 1) for v in (x, y))
+    return table.assign(x=x, y=y), about
+
+
+def _panels(plot: Any, rows: int, count: int) -> Any:
+    grid = np.ravel(plot.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True))
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    for axes in grid[:count]:
+        axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
+        axes.tick_params(labelsize=7, labelbottom=True)
+    return grid[:count]
+
+
+def _of(about: Mapping[str, Any], space: str) -> str:
+    of = about["of"]
+    return (
+        f"{of['dataset']}, {of['ipc']} per class, generation seed {of['generation_seed']}, "
+        f"{_SPACES[space]}"
+    )
+
+
+def _finish_panels(plot: Any, grid: Any, title: str) -> None:
+    plot.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    plot.supxlabel("diversity (normalised)", fontsize=9)
+    plot.supylabel("representativeness (normalised)", fontsize=9)
+    handles, labels = grid[0].get_legend_handles_labels()
+    plot.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5,
+                frameon=False)  # fmt: skip
+
+
 def sample_map(points: Path, labels: Mapping[str, str], output: Path) -> None:
     """Samples of each method among the originals, in the map they share (Figure 5).
+
+    At most ten classes and six methods, evenly chosen.
 
     Args:
         points: from stage `measure`.
         labels: a method's name by run.
     """
     table, about = load_table(points), table_metadata(points)
-    classes, runs = about["classes"][:_MAP_CLASSES], about["runs"]
+    classes, runs = about["classes"][:_MAP_CLASSES], _some(about["runs"], _MOST_RUNS)
     width, height = 1.75 * len(runs), 1.75 * len(classes) + 0.5
     with figure(output, width, height, "constrained") as plot:
         grid = plot.subplots(len(classes), len(runs), squeeze=False)
@@ -167,5 +286,7 @@ def sample_map(points: Path, labels: Mapping[str, str], output: Path) -> None:
         more = len(about["classes"]) - len(classes)
         n = f"{len(table[table.run == runs[0]]) // len(about['classes'])} samples a class"
         rest = f"; {more} more classes are measured, but not shown" if more else ""
+        if len(runs) < len(about["runs"]):
+            rest += f"; {len(runs)} of {len(about['runs'])} runs"
         note = textwrap.fill(f"grey: originals, black: {n}{rest}", 24 * len(runs))
         plot.supxlabel(note, fontsize=8, color=MUTED)

@@ -20,7 +20,7 @@ from .guidance import VARIANTS, Guidance, is_guided
 from .manifold import Manifold, ManifoldSettings
 from .memory import halving
 from .names import MANIFOLD_VARIANTS, SPACINGS, STOP_RULES, STOP_UNITS, VARIANT_NAMES
-from .schedules import Coefficients, make_schedule
+from .schedules import Coefficients, Schedule, make_schedule
 from .seeding import torch_generator
 
 # Called after each step with i, x_{i-1} and the x0_hat predicted from x_i (both on the device,
@@ -116,6 +116,27 @@ def _require_known(name: str, value: str, known: Sequence[str]) -> None:
         raise UserError(f"{name} = {value!r} is unknown", did_you_mean(str(value), known))
 
 
+class Recorder:
+    """A `Callback` that keeps x0_hat of chosen steps, on the device: no step waits for it.
+
+    Args:
+        steps: step indices i.
+    """
+
+    def __init__(self, steps: Sequence[int]) -> None:
+        self.steps = list(steps)
+        self._held: dict[int, Tensor] = {}
+
+    def __call__(self, i: int, x: Tensor, x0_hat: Tensor) -> None:
+        if i in self.steps:
+            self._held[i] = x0_hat
+
+    def taken(self) -> Tensor:
+        """Of the batch that has just ended, float32 [n, len(steps), C, h, w]; and forget it."""
+        held, self._held = self._held, {}
+        return torch.stack([held[i] for i in self.steps], dim=1)
+
+
 class Item(NamedTuple):
     """One image to make.
 
@@ -185,6 +206,23 @@ def _predict(
     return torch.cat([guided, eps[:n, channels:]], dim=1), None if v is None else v[:n]
 
 
+def schedule_of(generator: Generator, settings: SamplingSettings) -> Schedule:
+    """The steps that `denoise` walks. Raises UserError as it does."""
+    spacing = settings.spacing
+    if spacing == "auto":
+        spacing = VARIANTS[settings.variant].spacing
+    return make_schedule(generator.alphas_cumprod, settings.steps, spacing, generator.steps_offset)
+
+
+def guided_steps(schedule: Schedule, settings: SamplingSettings) -> list[bool]:
+    """Whether stop guidance lets each step i = 0 .. steps - 1 be guided."""
+    # Where each step stands on the scale that t_sg is given on.
+    positions = range(settings.steps)
+    if settings.stop_unit == "timestep":
+        positions = schedule.timesteps.tolist()
+    return [is_guided(position, settings.t_sg, settings.stop_rule) for position in positions]
+
+
 @torch.no_grad()
 def denoise(
     generator: Generator,
@@ -216,14 +254,8 @@ def denoise(
     """
     device = generator.device
     variant = VARIANTS[settings.variant]
-    spacing = variant.spacing if settings.spacing == "auto" else settings.spacing
-    schedule = make_schedule(
-        generator.alphas_cumprod, settings.steps, spacing, generator.steps_offset
-    )
-    # Where each step stands on the scale that t_sg is given on.
-    positions = range(settings.steps)
-    if settings.stop_unit == "timestep":
-        positions = schedule.timesteps.tolist()
+    schedule = schedule_of(generator, settings)
+    guided = guided_steps(schedule, settings)
     table, noise = schedule.table(device), noise.to(device)
     labels = labels.to(device)
     if settings.cfg != 1:
@@ -248,8 +280,7 @@ def denoise(
             c = Coefficients(*table[i].unbind())
             eps, v = _predict(generator, x, timesteps[i], labels, settings.cfg, channels)
             z = noise[settings.steps - i] if variant.stochastic and i > 0 else None
-            guided = is_guided(positions[i], settings.t_sg, settings.stop_rule)
-            pull = guidance if guided else None
+            pull = guidance if guided[i] else None
             if pull is not None and manifold is not None:
                 pull = manifold.at(pull, x, i, c)
             x, x0_hat = variant.step(x, eps, v, c, z, pull)

@@ -11,7 +11,14 @@ from mgd3.data.archives import RECEIPT, archives
 from mgd3.errors import UserError
 from mgd3.evaluation.protocols import get_protocol
 from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES, get_generator
-from mgd3.layout import ANY_DATASET, FLIPS, Layout
+from mgd3.layout import (
+    ANY_DATASET,
+    FLIPS,
+    SHOWN_CLASSES,
+    SPACES,
+    TRACED_CLASSES,
+    Layout,
+)
 from mgd3.methods import METHODS
 from mgd3.names import DISCOVERIES
 from mgd3.runtime import require_writable, visible_gpus
@@ -27,8 +34,11 @@ try:
         require_writable("results")
         require_writable(CONFIG.cache_dir)
     LAYOUT = Layout(CONFIG, Path(workflow.basedir))
+    # A mistake is one message here, and a traceback in an input function; but Snakemake knows its
+    # targets only when it has read the rules.
     if "tune" in sys.argv:
-        LAYOUT.tunings  # a mistake is one message here, and a traceback in an input function
+        LAYOUT.tunings
+    LAYOUT.require_permitted(sys.argv[1:])
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -176,6 +186,59 @@ def teacher_options(files, wildcards):
     )
     named = [] if classes is None else ["--teacher-classes", compact(classes)]
     return ["--teacher-folder", str(Path(files[0]).parent), *named]
+
+
+def judged_by(wildcards, input):
+    """Options for a teacher's judgement of the sets that are measured."""
+    if not input.judged:
+        return []
+    return ["--judged", *input.judged, "--judged-originals", input.judged_originals]
+
+
+def judge_of(wildcards):
+    return LAYOUT.files_of_teacher(wildcards.trained_on, wildcards.teacher)
+
+
+def names_for_judge(wildcards):
+    names = LAYOUT.judge(wildcards.dataset).classes
+    return [] if names is None else ["--teacher-classes", compact(names)]
+
+
+def rows_of(runs):
+    return compact([{**run.row(), "settings": run.settings} for run in runs])
+
+
+def unguided_and_stops(wildcards):
+    """A run at every t_SG, and the unguided one that it is compared with."""
+    return [*LAYOUT.stops(wildcards.run), *LAYOUT.unguided(wildcards.run)]
+
+
+def traced_runs(wildcards):
+    """Some of the values of t_SG; of a single one, it and the unguided run."""
+    runs = LAYOUT.traced(wildcards.run)
+    return runs if len(runs) > 1 else [*runs, *LAYOUT.unguided(wildcards.run)]
+
+
+def of_first_seed(path, runs):
+    """The artefact of each of some runs, of the first generation seed."""
+
+    def paths(wildcards):
+        ipc, gen = int(wildcards.ipc), CONFIG.generation_seeds[0]
+        return [path(wildcards.dataset, run.slug, ipc, gen) for run in runs(wildcards)]
+
+    return paths
+
+
+def distilled_images(dataset, run, ipc, gen):
+    return LAYOUT.distilled(dataset, run, ipc, gen, "images.safetensors")
+
+
+def own_run(wildcards):
+    return [run_of(wildcards)]
+
+
+def shown_classes(wildcards, count=SHOWN_CLASSES):
+    return compact(LAYOUT.classes[wildcards.dataset][:count])
 
 
 def supervision_of(wildcards, input):

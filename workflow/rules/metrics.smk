@@ -21,6 +21,53 @@ rule embed:
         " --size {params.space.size:q} --output {output:q} --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
+rule judge:
+    input:
+        distilled=f"{DISTILLED}/images.safetensors",
+        teacher=judge_of,
+    output:
+        "results/{dataset}/judged/{trained_on}/{teacher}/{run}/ipc{ipc}_gen{gen}.safetensors",
+    log:
+        "results/logs/{dataset}/{run}/judge_{trained_on}_{teacher}_ipc{ipc}_gen{gen}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    resources:
+        **ON_DEVICE,
+    params:
+        version=VERSIONS["judge"],
+        names=names_for_judge,
+        folder=lambda wildcards, input: str(Path(input.teacher[0]).parent),
+    shell:
+        "mgd3 judge --distilled {input.distilled:q} --teacher {wildcards.teacher:q}"
+        " --teacher-folder {params.folder:q} {params.names:q} --output {output:q}"
+        " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule judge_originals:
+    input:
+        index=index,
+        teacher=judge_of,
+    output:
+        "results/{dataset}/judged/{trained_on}/{teacher}/originals.safetensors",
+    log:
+        "results/logs/{dataset}/judge_{trained_on}_{teacher}_originals.log",
+    benchmark:
+        "results/benchmarks/{dataset}/judge_{trained_on}_{teacher}_originals.tsv"
+    conda:
+        "../../envs/mgd3.yaml"
+    threads: 8  # JPEGs to decode
+    resources:
+        **ON_DEVICE,
+    params:
+        version=VERSIONS["judge"],
+        dataset=dataset_choice,
+        folder=lambda wildcards, input: str(Path(input.teacher[0]).parent),
+    shell:
+        "mgd3 judge-originals --dataset {params.dataset:q} --index {input.index:q}"
+        " --teacher {wildcards.teacher:q} --teacher-folder {params.folder:q} --output {output:q}"
+        " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
+
+
 rule measure:
     input:
         index=index,
@@ -29,6 +76,12 @@ rule measure:
         ),
         embedded=lambda wildcards: LAYOUT.embedded(
             wildcards.dataset, wildcards.ipc, wildcards.gen
+        ),
+        judged=lambda wildcards: LAYOUT.verdicts(
+            wildcards.dataset, wildcards.ipc, wildcards.gen
+        ),
+        judged_originals=lambda wildcards: LAYOUT.verdict_on_originals(
+            wildcards.dataset
         ),
     output:
         samples=LAYOUT.report("metrics/{dataset}_ipc{ipc}_gen{gen}_samples.parquet"),
@@ -49,9 +102,10 @@ rule measure:
             }
         ),
         runs=compact([run.slug for run in LAYOUT.distilling]),
+        judged=judged_by,
     shell:
         "mgd3 measure --latents {input.latents:q} --index {input.index:q}"
-        " --embedded {input.embedded:q} --slugs {params.runs:q} --of {params.of:q}"
+        " --embedded {input.embedded:q} {params.judged:q} --slugs {params.runs:q} --of {params.of:q}"
         " --output {output.samples:q} --points {output.points:q} --threads {threads}"
         " > {log:q} 2>&1"
 
@@ -74,44 +128,8 @@ rule measures_table:
         "mgd3 measures-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
 
 
-rule trade_off:
-    input:
-        rules.measures_table.output.classes,
-    output:
-        png=LAYOUT.report("figures/trade_off.png"),
-        svg=LAYOUT.report("figures/trade_off.svg"),
-    log:
-        f"results/logs/reports/{CONFIG.name}_trade_off.log",
-    conda:
-        "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["plots"],
-    shell:
-        "mgd3 trade-off {input:q} --output {output.png:q} > {log:q} 2>&1"
-
-
-rule sample_map:
-    input:
-        LAYOUT.report(
-            f"metrics/{{dataset}}_ipc{{ipc}}_gen{CONFIG.generation_seeds[0]}_points.parquet"
-        ),
-    output:
-        png=LAYOUT.report("figures/map_{dataset}_ipc{ipc}.png"),
-        svg=LAYOUT.report("figures/map_{dataset}_ipc{ipc}.svg"),
-    log:
-        f"results/logs/reports/{CONFIG.name}_map_{{dataset}}_ipc{{ipc}}.log",
-    conda:
-        "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["plots"],
-        rows=compact([run.row() for run in CONFIG.runs]),
-    shell:
-        "mgd3 sample-map --mapped {input:q} --runs {params.rows:q} --output {output.png:q}"
-        " > {log:q} 2>&1"
-
-
 rule metrics:
     input:
         rules.measures_table.output,
-        rules.trade_off.output,
-        LAYOUT.maps(),
+        LAYOUT.figures()["figure3"],
+        LAYOUT.figures()["figure5"],

@@ -69,24 +69,6 @@ rule overview:
         "mgd3 overview {input:q} --output {output.png:q} > {log:q} 2>&1"
 
 
-rule sweep_plot:
-    input:
-        rules.tables.output.csv,
-    output:
-        png=LAYOUT.report("figures/accuracy_over_{setting}.png"),
-        svg=LAYOUT.report("figures/accuracy_over_{setting}.svg"),
-    log:
-        f"results/logs/reports/{CONFIG.name}_accuracy_over_{{setting}}.log",
-    conda:
-        "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["plots"],
-        rows=compact([{**run.row(), "settings": run.settings} for run in CONFIG.runs]),
-    shell:
-        "mgd3 sweep-plot {input:q} --runs {params.rows:q} --over {wildcards.setting:q}"
-        " --output {output.png:q} > {log:q} 2>&1"
-
-
 rule grid:
     input:
         f"results/{{dataset}}/distilled/{{run}}/ipc{{ipc}}/gen{CONFIG.generation_seeds[0]}/images.safetensors",

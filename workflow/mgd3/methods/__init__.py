@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..data.index import Index
     from ..data.registry import Dataset
+    from ..trajectories import Trajectory
 
 _SAMPLING = {
     "variant": "ddpm",
@@ -178,6 +179,7 @@ class Job:
 
     Attributes:
         unfinished: a file in which it may keep the state of an interrupted job.
+        trajectory: is told, by methods that sample, what they predict on the way; most need none.
     """
 
     dataset: Dataset
@@ -192,6 +194,7 @@ class Job:
     batch: int | str
     teacher: Path | None = None
     unfinished: Path | None = None
+    trajectory: Trajectory | None = None
 
     def training_images(self, name: str, at_least: int) -> list[str]:
         """Sorted keys of the training images of a class.

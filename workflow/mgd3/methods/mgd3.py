@@ -62,18 +62,26 @@ def sample_classes(
     steps = chosen.steps if items[0].start is None else chosen.walked
     done = 0
     with Progress(len(items), "Sampling", "images") as bar:
+
+        def after_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
+            # A batch of a large network takes minutes: its steps count, too.
+            bar.update(len(x) / steps)
+            if job.trajectory is not None:
+                job.trajectory(i, x, x0_hat)
+
         for batch in sample(
             generator,
             items,
             chosen,
             generation_seed=job.generation_seed,
             batch=job.batch,
-            # A batch of a large network takes minutes: its steps count, too.
-            callback=lambda _, x, __: bar.update(len(x) / steps),
+            callback=after_step,
         ):
             pictures = to_size(batch.images, job.dataset.size)
             for index, image in zip(batch.indices, pictures, strict=True):
                 images[index] = image
+            if job.trajectory is not None:
+                job.trajectory.finish(batch.indices, generator, chosen)
             done += len(batch.indices)
             bar.reach(done)
     return {

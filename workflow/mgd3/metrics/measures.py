@@ -6,7 +6,8 @@ two-dimensional map.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -73,20 +74,41 @@ def precision_recall(
     return inside(samples, originals), inside(originals, samples)
 
 
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of the Gaussians fitted to two sets of features (Heusel et al. 2017).
+@dataclass(frozen=True)
+class Gaussian:
+    """Fitted to features. `mean` is [d], `root` [r, d]: root.T @ root is the covariance."""
 
-    Args:
-        a, b: [n, d]. With fewer samples than dimensions the covariances are singular and the
-            distance is biased upwards: compare equal numbers of samples only.
+    mean: np.ndarray
+    root: np.ndarray
+
+
+def gaussian(parts: Iterable[np.ndarray]) -> Gaussian:
+    """The Gaussian of features that come in parts [n, d]: float64, covariance over n - 1.
+
+    One pass, and no covariance is formed: a part's centred rows, and the row by which its mean
+    departs from the mean so far, are folded into a triangular factor (Chan et al. 1983).
     """
-    mean = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
+    count, mean, factor = 0, np.zeros(1), np.zeros((0, 1))
+    for part in parts:
+        x, n = np.asarray(part, dtype=np.float64), len(part)
+        own = x.mean(axis=0)
+        rows = [factor, x - own, np.sqrt(count * n / (count + n)) * (own - mean)[None]]
+        factor = np.linalg.qr(np.concatenate(rows if count else rows[1:2]), mode="r")
+        count, mean = count + n, (count * mean + n * own) / (count + n)
+    return Gaussian(mean, factor / np.sqrt(max(count - 1, 1)))
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """Frechet distance of two Gaussians of features (Heusel et al. 2017, the formula of FID).
+
+    One fitted to few samples has a covariance that is too small and too thin, which raises the
+    distance: compare equal numbers of samples only.
+    """
     # The trace of the square root of two covariances' product is the nuclear norm of the product
-    # of the centred features: no matrix root, and no imaginary rounding errors.
-    a0 = (a - a.mean(axis=0)) / np.sqrt(max(len(a) - 1, 1))
-    b0 = (b - b.mean(axis=0)) / np.sqrt(max(len(b) - 1, 1))
-    shared = np.linalg.svd(a0 @ b0.T, compute_uv=False).sum()
-    return float(mean + (a0**2).sum() + (b0**2).sum() - 2 * shared)
+    # of their roots: no matrix root, and no imaginary rounding errors.
+    shared = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
+    spread = (a.root**2).sum() + (b.root**2).sum()
+    return float(((a.mean - b.mean) ** 2).sum() + spread - 2 * shared)
 
 
 def shared_map(

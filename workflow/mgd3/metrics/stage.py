@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..generators.vae import load_vae, to_size
 from ..latents import Latents
 from . import measures
+from .judging import Verdicts
 
 _CHUNK = 256
 ORIGINALS = "originals"
@@ -45,13 +46,17 @@ def measure(
     of: Mapping[str, Any],
     output: Path,
     points: Path,
+    judged: Mapping[str, Path] | None = None,
+    judged_originals: Path | None = None,
 ) -> None:
     """Write the measures of every sample of every method.
 
     `output`, Parquet, one row a sample and space (`latent`, or `map`: the t-SNE shared by all
     methods): `run`, `class`, `k`, `space`, `diversity`, `representativeness`, `memorisation`, and
     repeated for each sample of a class, `coverage` (of as many k-means modes of the originals as
-    there are samples), `precision`, `recall`, `originals` (their number).
+    there are samples), `precision`, `recall`, `originals` (their number). From the teacher, the
+    same in both spaces and NaN where there is none: `agreement`, whether it sees the sample's class
+    in it (0 or 1), and `frechet`, one number for a run (see `judging.Verdicts`).
     `points`, Parquet: the map's coordinates `x`, `y` by `run` (or `originals`), `class`, `k`.
 
     Args:
@@ -59,6 +64,8 @@ def measure(
         index_path: says which originals are for training: the others are not compared with.
         samples: by run, a file of `embed`.
         of: the data set, IPC and generation seed they belong to.
+        judged: by run, a file of `judge`.
+        judged_originals: the file of `judge_originals`.
 
     Raises:
         UserError: a class that a file lacks.
@@ -66,6 +73,9 @@ def measure(
     originals = Latents(latent_files, Index.read(index_path))
     classes = originals.classes
     found = {run: artifacts.load_tensors(path) for run, path in samples.items()}
+    verdicts = None
+    if judged and judged_originals:
+        verdicts = Verdicts(judged, judged_originals, classes, of["generation_seed"])
     rows, coordinates = [], []
     for name in classes:
         if missing := [run for run, held in found.items() if name not in held]:
@@ -78,13 +88,18 @@ def measure(
         mapped, own_mapped = measures.shared_map(real, own)
         for space, x, of_runs in (("latent", real, own), ("map", mapped, own_mapped)):
             for run, y in of_runs.items():
-                rows.append(_measured(run, name, space, y, x))
+                measured = _measured(run, name, space, y, x)
+                measured["agreement"] = verdicts.agreement(run, name) if verdicts else np.nan
+                measured["frechet"] = verdicts.frechet[run] if verdicts else np.nan
+                rows.append(measured)
         for run, xy in {ORIGINALS: mapped, **own_mapped}.items():
             held = pd.DataFrame(xy, columns=["x", "y"])
             coordinates.append(held.assign(run=run, k=range(len(held)), **{"class": name}))
         few = "" if len(real) >= measures.NEAREST else f" (fewer than {measures.NEAREST})"
         print(f"{name}: {len(real)} originals{few}, {len(own)} methods", file=sys.stderr)
     header = {"classes": classes, "runs": list(samples), "of": dict(of)}
+    if verdicts:
+        header |= {"teacher": verdicts.teacher, "frechet_real": verdicts.real}
     artifacts.save_table(points, pd.concat(coordinates, ignore_index=True), header)
     artifacts.save_table(output, pd.concat(rows, ignore_index=True), header)
 

@@ -11,7 +11,16 @@ import pandas as pd
 
 from .. import artifacts
 
-MEASURES = ("diversity", "representativeness", "memorisation", "coverage", "precision", "recall")
+MEASURES = (
+    "diversity",
+    "representativeness",
+    "memorisation",
+    "coverage",
+    "precision",
+    "recall",
+    "agreement",
+    "frechet",
+)
 
 
 def by_class(samples: pd.DataFrame) -> pd.DataFrame:
@@ -37,10 +46,9 @@ def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output_dir:
     Each file is one data set, IPC and generation seed; `runs` give the labels and the order. Means
     and deviations (ddof 0) of the table are over generation seeds.
     """
-    parts = []
-    for file in files:
-        about = artifacts.table_metadata(file)["of"]
-        parts.append(by_class(artifacts.load_table(file)).assign(**about))
+    parts, headers = [], [artifacts.table_metadata(file) for file in files]
+    for file, header in zip(files, headers, strict=True):
+        parts.append(by_class(artifacts.load_table(file)).assign(**header["of"]))
     classes = pd.concat(parts, ignore_index=True)
     labels = {run["run"]: run["label"] for run in runs}
     classes.insert(0, "method", classes["run"].map(labels))
@@ -54,10 +62,10 @@ def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output_dir:
     table.insert(4, "method", table["run"].map(labels))
     artifacts.save_text(output_dir / "metrics_classes.csv", classes.to_csv(index=False))
     artifacts.save_text(output_dir / "metrics.csv", table.to_csv(index=False))
-    artifacts.save_text(output_dir / "metrics.md", _markdown(table))
+    artifacts.save_text(output_dir / "metrics.md", _markdown(table, headers))
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def _markdown(table: pd.DataFrame, headers: Sequence[dict[str, Any]]) -> str:
     lines = ["# Measures of the distilled sets", ""]
     for (dataset, ipc, space), here in table.groupby(["dataset", "ipc", "space"], sort=False):
         lines += [f"## {dataset}, {ipc} per class, {_SPACE[space]}", ""]
@@ -68,7 +76,28 @@ def _markdown(table: pd.DataFrame) -> str:
             method = row["method"].replace("_", "\\_")
             lines.append(f"| {method} | {row['n']} | " + " | ".join(cells) + " |")
         lines.append("")
-    return "\n".join([*lines, *_NOTES, ""])
+    return "\n".join([*lines, *_NOTES, *_of_teachers(headers), ""])
+
+
+def _of_teachers(headers: Sequence[dict[str, Any]]) -> list[str]:
+    """Who judged, and what as many real images as a set holds would have scored."""
+    told: dict[tuple[str, int], list[float]] = {}
+    notes = {}
+    for header in headers:
+        if "teacher" in header:
+            key = header["of"]["dataset"], header["of"]["ipc"]
+            told.setdefault(key, []).append(header["frechet_real"])
+            held = header["teacher"]
+            known = ", ".join(f"{part} {value:.1f} %" for part, value in held["accuracy"].items())
+            notes[key] = f"teacher {held['name']} (accuracy: {known or 'unknown'})"
+    lines = []
+    for (dataset, ipc), values in told.items():
+        real = _cell(float(np.mean(values)), float(np.std(values)), len(values))
+        lines.append(
+            f"* {dataset}, {ipc} per class: {notes[dataset, ipc]}. As many real training images, "
+            f"drawn by class, have frechet {real}."
+        )
+    return lines
 
 
 _SPACE = {"latent": "latent space", "map": "the t-SNE map shared by the methods"}
@@ -82,6 +111,11 @@ _NOTES = (
     "training images; 0 is a training image. coverage: share of the class's k-means modes, as "
     "many as there are samples, that a sample is nearest to. precision, recall: share of the "
     "samples inside the originals' balls of 3 neighbours, and the reverse.",
+    "* agreement: share of the samples in which the teacher sees their class. frechet: Frechet "
+    "distance between Gaussians fitted to the teacher's features (the input of its last layer) of "
+    "the whole set and of all training images. It is not the FID, whose features are Inception's, "
+    "and falls with the number of images: compare sets of one data set, size and teacher only. "
+    "Neither depends on the space; n/a where the configuration has no teacher.",
     "* Distances in a t-SNE map change with the version of the library and the methods shown: "
     "compare within one table only.",
 )

@@ -1,0 +1,54 @@
+"""The paper's analysis, from clean: the same targets as `make analysis`, in a tiny form."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mgd3.config import resolve
+from workplace import Workplace, tiny
+
+MNIST = {"generator": "mnist-dit", "steps": 8, "cfg": 1.5}
+CONFIG = tiny(
+    datasets=["mnist"],
+    runs=[
+        {"method": "unguided", **MNIST},
+        {"method": "mgd3", "lambda": 1, "t_sg": [0, 6], **MNIST},
+        {"method": "mgd3", "lambda": 0.3, "t_sg": 6, **MNIST},
+    ],
+)
+SHORTER = {
+    "workflow/mgd3/teachers/__init__.py": ("steps=150, min_epochs=3", "steps=4, min_epochs=1"),
+    "workflow/mgd3/evaluation/protocols/hard.py": (
+        "StepBudget(steps=300, min_epochs=30)",
+        "StepBudget(steps=10, min_epochs=10)",
+    ),
+}
+
+
+@pytest.mark.slow
+def test_every_figure_of_the_paper_comes_from_clean(fresh: Workplace) -> None:
+    for file, change in SHORTER.items():
+        fresh.edit(file, *change)
+    fresh.run(CONFIG, "figures")
+    folder = fresh.path / "results/reports/tiny/figures"
+    first = resolve(CONFIG).runs[1].slug
+    made = {
+        "trade_off", "accuracy_over_t_sg", f"images_over_t_sg_mnist_{first}_ipc2", "map_mnist_ipc2",
+        "trade_off_images_mnist_ipc2_latent", "trade_off_images_mnist_ipc2_map",
+        f"trade_off_over_t_sg_mnist_{first}_ipc2_latent",
+        f"trade_off_over_t_sg_mnist_{first}_ipc2_map", f"trajectories_mnist_{first}_ipc2",
+        "accuracy_over_lambda", f"modes_and_samples_mnist_{first}_ipc2",
+    }  # fmt: skip
+    assert {path.stem for path in folder.glob("*.png")} == made
+    assert {path.stem for path in folder.glob("*.svg")} == made
+    for path in folder.glob("*.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 200, path.name
+    table = pd.read_csv(fresh.path / "results/reports/tiny/tables/metrics.csv")
+    assert len(table) == 2 * len(resolve(CONFIG).runs)
+    assert table[["diversity", "coverage", "agreement", "frechet"]].notna().all().all()
+    # Every file of the figures is there: nothing is left to do.
+    status, output = fresh.snakemake(CONFIG, "figures", "metrics")
+    assert status == 0 and "Nothing to be done" in output

@@ -1,0 +1,320 @@
+rule trade_off:
+    input:
+        rules.measures_table.output.classes,
+    output:
+        png=report(
+            LAYOUT.report("figures/trade_off.png"),
+            caption="../report/trade_off.rst",
+            category="3. Analysis",
+            labels={
+                "figure": "3",
+                "what": "representativeness and diversity, by class",
+            },
+        ),
+        svg=LAYOUT.report("figures/trade_off.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_trade_off.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["plots"],
+    shell:
+        "mgd3 trade-off {input:q} --output {output.png:q} > {log:q} 2>&1"
+
+
+rule sample_map:
+    input:
+        LAYOUT.report(
+            f"metrics/{{dataset}}_ipc{{ipc}}_gen{CONFIG.generation_seeds[0]}_points.parquet"
+        ),
+    output:
+        png=report(
+            LAYOUT.report("figures/map_{dataset}_ipc{ipc}.png"),
+            caption="../report/map.rst",
+            category="3. Analysis",
+            labels={
+                "figure": "5",
+                "what": "samples among the originals, {dataset}, IPC {ipc}",
+            },
+        ),
+        svg=LAYOUT.report("figures/map_{dataset}_ipc{ipc}.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_map_{{dataset}}_ipc{{ipc}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["plots"],
+        rows=compact([run.row() for run in CONFIG.runs]),
+    shell:
+        "mgd3 sample-map --mapped {input:q} --runs {params.rows:q} --output {output.png:q}"
+        " > {log:q} 2>&1"
+
+
+rule sweep_plot:
+    input:
+        rules.tables.output.csv,
+    output:
+        png=report(
+            LAYOUT.report("figures/accuracy_over_{setting}.png"),
+            caption="../report/accuracy_over.rst",
+            category="3. Analysis",
+            labels={"figure": "4a, E", "what": "accuracy over {setting}"},
+        ),
+        svg=LAYOUT.report("figures/accuracy_over_{setting}.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_accuracy_over_{{setting}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["plots"],
+        rows=rows_of(CONFIG.runs),
+    shell:
+        "mgd3 sweep-plot {input:q} --runs {params.rows:q} --over {wildcards.setting:q}"
+        " --output {output.png:q} > {log:q} 2>&1"
+
+
+SAMPLES = LAYOUT.report(
+    f"metrics/{{dataset}}_ipc{{ipc}}_gen{CONFIG.generation_seeds[0]}_samples.parquet"
+)
+
+
+wildcard_constraints:
+    space="|".join(SPACES),
+    trained_on="|".join(map(re.escape, [*LAYOUT.datasets, IMAGENET])),
+
+
+rule trade_off_images:
+    input:
+        SAMPLES,
+    output:
+        png=report(
+            LAYOUT.report("figures/trade_off_images_{dataset}_ipc{ipc}_{space}.png"),
+            caption="../report/trade_off_images.rst",
+            category="3. Analysis",
+            labels={
+                "figure": "6",
+                "what": "the same by image, {dataset}, IPC {ipc}, {space}",
+            },
+        ),
+        svg=LAYOUT.report("figures/trade_off_images_{dataset}_ipc{ipc}_{space}.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_trade_off_images_{{dataset}}_ipc{{ipc}}_{{space}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["plots"],
+        rows=rows_of(LAYOUT.distilling),
+    shell:
+        "mgd3 trade-off-images --measured {input:q} --runs {params.rows:q}"
+        " --space {wildcards.space:q} --output {output.png:q} > {log:q} 2>&1"
+
+
+rule trade_off_over_stops:
+    input:
+        SAMPLES,
+    output:
+        png=report(
+            LAYOUT.report(
+                "figures/trade_off_over_t_sg_{dataset}_{run}_ipc{ipc}_{space}.png"
+            ),
+            caption="../report/trade_off_over_stops.rst",
+            category="3. Analysis",
+            labels={
+                "figure": "7",
+                "what": "the same by t_SG, {dataset}, IPC {ipc}, {space}",
+            },
+        ),
+        svg=LAYOUT.report(
+            "figures/trade_off_over_t_sg_{dataset}_{run}_ipc{ipc}_{space}.svg"
+        ),
+    log:
+        f"results/logs/reports/{CONFIG.name}_trade_off_over_t_sg_{{dataset}}_{{run}}_ipc{{ipc}}_{{space}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["plots"],
+        rows=lambda wildcards: rows_of(unguided_and_stops(wildcards)),
+    shell:
+        "mgd3 trade-off-over-stops --measured {input:q} --runs {params.rows:q}"
+        " --space {wildcards.space:q} --output {output.png:q} > {log:q} 2>&1"
+
+
+rule decode_modes:
+    input:
+        modes="results/{dataset}/modes/{generator}/{modes}.safetensors",
+        vae=lambda wildcards: LAYOUT.vae_files(wildcards.dataset, wildcards.generator),
+    output:
+        "results/{dataset}/decoded/{generator}/{modes}.safetensors",
+    log:
+        "results/logs/{dataset}/{generator}/decode_{modes}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    resources:
+        **ON_DEVICE,
+    params:
+        version=VERSIONS["trajectory"],
+        classes=shown_classes,
+        size=lambda wildcards: LAYOUT.datasets[wildcards.dataset].size,
+        folder=lambda wildcards: LAYOUT.generator_folder(
+            wildcards.dataset, wildcards.generator
+        ),
+    shell:
+        "mgd3 decode-modes --modes {input.modes:q} --generator {params.folder:q}"
+        " --classes {params.classes:q} --size {params.size:q} --output {output:q}"
+        " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule trajectory:
+    input:
+        index=index,
+        generator=generator_files,
+        modes=modes_file,
+    output:
+        "results/{dataset}/trajectories/{run}/ipc{ipc}_gen{gen}.safetensors",
+    log:
+        "results/logs/{dataset}/{run}/trajectory_ipc{ipc}_gen{gen}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    resources:
+        **ON_DEVICE,
+    params:
+        version=VERSIONS["trajectory"],
+        dataset=dataset_with_meanings,
+        meanings=meanings,
+        method=lambda wildcards: run_of(wildcards).method,
+        settings=lambda wildcards: compact(run_of(wildcards).settings),
+        generator=generator_options,
+        modes=lambda wildcards, input: ["--modes", input.modes] if input.modes else [],
+        classes=lambda wildcards: shown_classes(wildcards, TRACED_CLASSES),
+    shell:
+        "mgd3 trajectory --dataset {params.dataset:q} --index {input.index:q}"
+        " --method {params.method:q} --settings {params.settings:q} --classes {params.classes:q}"
+        " --ipc {wildcards.ipc:q} --generation-seed {wildcards.gen:q} {params.generator:q}"
+        " {params.modes:q} --output {output:q} --device {resources.device:q} --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule images_over_stops:
+    input:
+        sets=of_first_seed(distilled_images, unguided_and_stops),
+        modes=of_first_seed(LAYOUT.decoded_modes, own_run),
+    output:
+        png=report(
+            LAYOUT.report("figures/images_over_t_sg_{dataset}_{run}_ipc{ipc}.png"),
+            caption="../report/images_over_stops.rst",
+            category="3. Analysis",
+            labels={"figure": "4b", "what": "images by t_SG, {dataset}, IPC {ipc}"},
+        ),
+        svg=LAYOUT.report("figures/images_over_t_sg_{dataset}_{run}_ipc{ipc}.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_images_over_t_sg_{{dataset}}_{{run}}_ipc{{ipc}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["figures"],
+        rows=lambda wildcards: rows_of(unguided_and_stops(wildcards)),
+    shell:
+        "mgd3 images-over-stops --runs {params.rows:q} --sets {input.sets:q}"
+        " --decoded {input.modes:q} --output {output.png:q} > {log:q} 2>&1"
+
+
+rule trajectories:
+    input:
+        recorded=of_first_seed(LAYOUT.trajectory, traced_runs),
+        modes=of_first_seed(LAYOUT.decoded_modes, own_run),
+    output:
+        png=report(
+            LAYOUT.report("figures/trajectories_{dataset}_{run}_ipc{ipc}.png"),
+            caption="../report/trajectories.rst",
+            category="3. Analysis",
+            labels={"figure": "9", "what": "denoising, {dataset}, IPC {ipc}"},
+        ),
+        svg=LAYOUT.report("figures/trajectories_{dataset}_{run}_ipc{ipc}.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_trajectories_{{dataset}}_{{run}}_ipc{{ipc}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["figures"],
+        rows=lambda wildcards: rows_of(traced_runs(wildcards)),
+    shell:
+        "mgd3 trajectories --runs {params.rows:q} --recorded {input.recorded:q}"
+        " --decoded {input.modes:q} --output {output.png:q} > {log:q} 2>&1"
+
+
+rule modes_and_samples_of:
+    input:
+        distilled=of_first_seed(distilled_images, own_run),
+        modes=of_first_seed(LAYOUT.decoded_modes, own_run),
+    output:
+        png=report(
+            LAYOUT.report("figures/modes_and_samples_{dataset}_{run}_ipc{ipc}.png"),
+            caption="../report/modes_and_samples.rst",
+            category="3. Analysis",
+            labels=lambda wildcards: {
+                "figure": "modes",
+                "what": f"{LAYOUT.runs[wildcards.run].label}, {wildcards.dataset}, IPC {wildcards.ipc}",
+            },
+        ),
+        svg=LAYOUT.report("figures/modes_and_samples_{dataset}_{run}_ipc{ipc}.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_modes_and_samples_{{dataset}}_{{run}}_ipc{{ipc}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["figures"],
+    shell:
+        "mgd3 modes-and-samples --distilled {input.distilled:q} --decoded {input.modes:q}"
+        " --output {output.png:q} > {log:q} 2>&1"
+
+
+# The paper's figures by their names, and all that the configuration permits. docs/analysis.md
+# says what each shows.
+rule figures:
+    input:
+        LAYOUT.figures().values(),
+
+
+rule figure3:
+    input:
+        LAYOUT.figures()["figure3"],
+
+
+rule figure4a:
+    input:
+        LAYOUT.figures()["figure4a"],
+
+
+rule figure4b:
+    input:
+        LAYOUT.figures()["figure4b"],
+
+
+rule figure5:
+    input:
+        LAYOUT.figures()["figure5"],
+
+
+rule figure6:
+    input:
+        LAYOUT.figures()["figure6"],
+
+
+rule figure7:
+    input:
+        LAYOUT.figures()["figure7"],
+
+
+rule figure9:
+    input:
+        LAYOUT.figures()["figure9"],
+
+
+rule appendix_e:
+    input:
+        LAYOUT.figures()["appendix_e"],
+
+
+rule modes_and_samples:
+    input:
+        LAYOUT.figures()["modes_and_samples"],
