@@ -8,8 +8,7 @@ BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: .venv demo tune plan test test-slow fault-test slurm-test lint clean
-.PHONY: .venv demo analysis plan test test-slow fault-test slurm-test lint clean
+.PHONY: .venv demo tune analysis plan test test-slow fault-test slurm-test bench bench-gpu lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -69,6 +68,13 @@ fault-test: $(STAMP)
 slurm-test: $(STAMP)
 	tests/slurm/install.sh
 	pytest -q --durations=0 tests/slurm
+
+# Writes docs/performance.md; a quiet machine, please.
+bench: $(STAMP)
+	python tests/benchmarks/run_all.py
+
+bench-gpu: $(STAMP)
+	python tests/benchmarks/run_all.py --gpu
 
 lint: $(STAMP)
 	ruff check workflow tests

@@ -3,22 +3,20 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_decode.py
 
 The pictures are scikit-learn's two photographs at ImageNet's usual sizes, saved as JPEG. Both arms
-read from the file system's cache and run in turn; times are processor time of the one thread, so
-that other processes count for little, and the table has medians.
+read from the file system's cache. The second table is in processor time, by size, and says how much
+of ours is torchvision's decoder (libjpeg-turbo), which is the limit.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from timing import Row, Seconds, arguments, interleaved, one_thread, report
 
 from mgd3.data.images import adm_centre_crop, adm_centre_crop_tensor, decode
 
@@ -47,40 +45,47 @@ def pictures(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
     return paths
 
 
-def seconds(arm, paths: list[Path]) -> float:
-    started = time.process_time()
-    for path in paths:
-        arm(path)
-    return (time.process_time() - started) / len(paths)
+def each(arm: Callable[[Path], object], paths: list[Path]) -> Callable[[], None]:
+    def work() -> None:
+        for path in paths:
+            arm(path)
+
+    return work
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__, repeats=7)
     parser.add_argument("--images", type=int, default=24, help="of each size")
-    parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    print("| JPEG | PIL (ms) | mgd3 (ms) | ratio | images/s | equal values | largest difference |")
-    print("|---|---|---|---|---|---|---|")
-    ratios = []
-    with tempfile.TemporaryDirectory() as folder:
+    lines = [
+        "| JPEG | PIL (ms) | ours (ms) | ratio | of ours: decoder (ms) | resize and crop (ms) "
+        "| images/s | equal values | largest difference |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    total: dict[str, list[Seconds]] = {"PIL": [], "ours": [], "decoder": []}
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
             paths = pictures(Path(folder), size, options.images)
             difference = np.concatenate(
                 [np.abs(with_pil(p).astype(int) - fast(p)).ravel() for p in paths]
             )
-            times = [
-                (seconds(with_pil, paths), seconds(fast, paths)) for _ in range(options.repeats)
-            ]
-            usual, ours = (statistics.median(arm) for arm in zip(*times, strict=True))
-            ratios.append(usual / ours)
-            print(
-                f"| {size[0]}x{size[1]} | {usual * 1e3:.2f} | {ours * 1e3:.2f} "
-                f"| {usual / ours:.2f} | {1 / ours:.0f} | {(difference == 0).mean():.3%} "
-                f"| {difference.max()} |",
-                flush=True,
+            arms = {"PIL": with_pil, "ours": fast, "decoder": decode}
+            taken = interleaved({k: each(arm, paths) for k, arm in arms.items()}, options.repeats)
+            for name, spent in taken.items():
+                total[name].append(spent)
+            usual, own, decoder = (t.cpu / len(paths) * 1e3 for t in taken.values())
+            lines.append(
+                f"| {size[0]}x{size[1]} | {usual:.2f} | {own:.2f} | {usual / own:.2f} "
+                f"| {decoder:.2f} | {own - decoder:.2f} | {1e3 / own:.0f} "
+                f"| {(difference == 0).mean():.3%} | {difference.max()} |"
             )
-    print(f"median ratio: {statistics.median(ratios):.2f}")
+    count = len(SIZES) * options.images
+    sums = {k: Seconds(sum(t.wall for t in v), sum(t.cpu for t in v)) for k, v in total.items()}
+    row = Row(
+        f"JPEG to ADM's crop at {SIDE} px, {count} images", sums["PIL"], sums["ours"], 2.3,
+        sums["decoder"].cpu, "the JPEG decoder alone",
+    )  # fmt: skip
+    report(options, [row], lines)
 
 
 if __name__ == "__main__":

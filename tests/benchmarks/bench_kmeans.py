@@ -8,14 +8,13 @@ made of 80 blobs in 32 directions and noise in all: a class of ImageNet has no c
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
 
 import faiss
 import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
+from timing import Row, Seconds, arguments, interleaved, median, one_thread, report
 
 from mgd3.clustering import centroids
 
@@ -35,32 +34,40 @@ def inertia(x: np.ndarray, centres: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__, repeats=1)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--n", type=int, default=1300)
     parser.add_argument("--d", type=int, default=4096)
     parser.add_argument("--k", type=int, default=50)
-    args = parser.parse_args()
+    options = parser.parse_args()
     faiss.omp_set_num_threads(1)
-    seconds: dict[str, list[float]] = {"scikit-learn": [], "mgd3": []}
+    times: dict[str, list[Seconds]] = {"plain": [], "ours": []}
     ratios = []
-    with threadpool_limits(1):
-        for label in range(args.classes):
-            x = latents(label, args.n, args.d)
-            start = time.perf_counter()
-            theirs = KMeans(args.k, n_init=1, random_state=0).fit(x).cluster_centers_
-            middle = time.perf_counter()
-            ours = centroids(x, args.k, f"class {label}")
-            seconds["mgd3"].append(time.perf_counter() - middle)
-            seconds["scikit-learn"].append(middle - start)
-            ratios.append(inertia(x, ours) / inertia(x, theirs))
-    print(f"{args.classes} classes of {args.n} x {args.d}, k = {args.k}, one thread")
-    for name, spent in seconds.items():
-        print(f"{name:>14}: {statistics.median(spent):.3f} s a class (median)")
-    faster = statistics.median(
-        a / b for a, b in zip(seconds["scikit-learn"], seconds["mgd3"], strict=True)
+    with one_thread(), threadpool_limits(1):
+        for label in range(options.classes):
+            x = latents(label, options.n, options.d)
+            found: dict[str, np.ndarray] = {}
+
+            def theirs(x: np.ndarray = x, found: dict = found) -> None:
+                model = KMeans(options.k, n_init=1, random_state=0).fit(x)
+                found["plain"] = model.cluster_centers_
+
+            def ours(x: np.ndarray = x, found: dict = found, label: int = label) -> None:
+                found["ours"] = centroids(x, options.k, f"class {label}")
+
+            arms = {"plain": theirs, "ours": ours}
+            for name, spent in interleaved(arms, options.repeats, warm_up=False).items():
+                times[name].append(spent)
+            ratios.append(inertia(x, found["ours"]) / inertia(x, found["plain"]))
+    row = Row(
+        f"k-means, k = {options.k}, a class of {options.n} x {options.d}",
+        median(times["plain"]),
+        median(times["ours"]),
+        gate=2,
+        note=f"inertia {statistics.mean(ratios):.4f} of scikit-learn's (wanted: at most 1.002), "
+        f"mean of {options.classes} classes",
     )
-    print(f"ratio {faster:.2f}x; inertia {statistics.mean(ratios):.4f} of scikit-learn's (mean)")
+    report(options, [row])
 
 
 if __name__ == "__main__":

@@ -7,33 +7,43 @@ usual arm's second pass moves the running statistics of batch norm once more, ou
 momentum, and `test_one_pass_leaves_what_two_would` compares what both leave. The usual arm gets
 what costs nobody a rewrite: images preloaded as PIL, no loader processes to compete for the core,
 `no_grad` where no gradient is wanted, the same memory settings of the C library and the same fused
-AdamW. Arms run in processes of their own, in turn; the table has medians of wall time, and the
-ratio of CPU time as a check on a shared machine. `one-pass` is the usual arm without its second
-pass, which tells the gain of dropping it from that of the data path.
+AdamW. Arms run in processes of their own, in turn. `--arms usual one-pass mgd3` adds the usual arm
+without its second pass, which tells the gain of dropping it from that of the data path. The limit
+is the counted operations of the teacher's and the student's passes at the fastest rate of such
+products here.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
-import statistics
-import subprocess
-import sys
-import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from timing import (
+    Row,
+    Seconds,
+    arguments,
+    fastest,
+    flops,
+    in_child,
+    interleaved,
+    report,
+    seconds_of,
+    training_flops,
+)
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
 from mgd3.evaluation import soft
 from mgd3.evaluation.loop import Split
 from mgd3.evaluation.protocols import StepBudget, get_protocol
-from mgd3.evaluation.stage import keep_freed_memory
 from mgd3.networks import create_network
+from mgd3.runtime import keep_freed_memory
 from mgd3.teachers.model import Teacher
 
 CLASSES, IPC = 10, 10
@@ -59,39 +69,29 @@ def make_teacher(network: str, size: int) -> torch.nn.Module:
     return create_network(network, CLASSES, size, "soft").eval().requires_grad_(False)
 
 
-Seconds = tuple[float, float]
-
-
-def clock() -> Seconds:
-    """Seconds of wall time and of this process's CPU time."""
-    return time.monotonic(), time.process_time()
-
-
-def since(start: Seconds) -> Seconds:
-    return tuple(now - then for now, then in zip(clock(), start, strict=True))
-
-
-def run_mgd3(network: str, size: int, epochs: int) -> Seconds:
+def run_mgd3(options: argparse.Namespace, epochs: int) -> Seconds:
+    network, size, device = options.networks[0], options.size, torch.device(options.device)
     train = data(SIZES[size][0])
     protocol = protocol_of(size, epochs)
-    teacher = Teacher(make_teacher(network, size), [], size, protocol.mean, protocol.std, "")
+    model = make_teacher(network, size).to(device)
+    teacher = Teacher(model, [], size, protocol.mean, protocol.std, "")
     one = Split(torch.zeros(1, 3, size, size, dtype=torch.uint8), torch.zeros(1).long())
-    started = clock()
-    soft.train_network(
-        train,
-        one,
-        None,
-        protocol=protocol,
-        plan=protocol.plan(CLASSES, IPC, network),
-        network=network,
-        num_classes=CLASSES,
-        generation_seed=0,
-        training_seed=0,
-        device=torch.device("cpu"),
-        teacher=teacher,
-        report=lambda line: None,
+    return seconds_of(
+        lambda: soft.train_network(
+            train,
+            one,
+            None,
+            protocol=protocol,
+            plan=protocol.plan(CLASSES, IPC, network),
+            network=network,
+            num_classes=CLASSES,
+            generation_seed=0,
+            training_seed=0,
+            device=device,
+            teacher=teacher,
+            report=lambda line: None,
+        )
     )
-    return since(started)
 
 
 class ShufflePatches:
@@ -120,7 +120,8 @@ class Preloaded(Dataset):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def run_usual(network: str, size: int, epochs: int, passes: int) -> Seconds:
+def run_usual(options: argparse.Namespace, epochs: int, passes: int) -> Seconds:
+    network, size, device = options.networks[0], options.size, options.device
     protocol = protocol_of(size, epochs)
     plan, views = protocol.plan(CLASSES, IPC, network), protocol.views
     transform = T.Compose(
@@ -133,80 +134,111 @@ def run_usual(network: str, size: int, epochs: int, passes: int) -> Seconds:
         ]
     )
     loader = DataLoader(
-        Preloaded(data(SIZES[size][0]), transform), batch_size=plan.batch_size, shuffle=True
+        Preloaded(data(SIZES[size][0]), transform),
+        batch_size=plan.batch_size,
+        shuffle=True,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
     )
-    teacher = make_teacher(network, size)
-    started = clock()
-    torch.manual_seed(0)
-    student = create_network(network, CLASSES, size, "soft")
-    optimiser = torch.optim.AdamW(
-        soft.parameter_groups(student, protocol.weight_decay), lr=plan.rate, fused=True
-    )
-    divergence = torch.nn.KLDivLoss(reduction="batchmean")
-    for _ in range(epochs):
-        for images, labels in loader:
-            student.train()
-            share, partners = np.random.beta(1, 1), torch.randperm(len(labels))
-            half = int(size * (1 - share) ** 0.5) // 2
-            row, column = np.random.randint(size, size=2)
-            top, bottom = max(row - half, 0), min(row + half, size)
-            left, right = max(column - half, 0), min(column + half, size)
-            images[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
-            with torch.no_grad():
-                if passes == 2:
-                    (student(images).argmax(1) == labels).sum().item()
-                wanted = F.softmax(teacher(images) / protocol.temperature, dim=1)
-            found = F.log_softmax(student(images) / protocol.temperature, dim=1)
-            loss = divergence(found, wanted)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            loss.item()
-    return since(started)
+    teacher = make_teacher(network, size).to(device)
+
+    def work() -> None:
+        torch.manual_seed(0)
+        student = create_network(network, CLASSES, size, "soft").to(device)
+        optimiser = torch.optim.AdamW(
+            soft.parameter_groups(student, protocol.weight_decay), lr=plan.rate, fused=True
+        )
+        divergence = torch.nn.KLDivLoss(reduction="batchmean")
+        for _ in range(epochs):
+            for images, labels in loader:
+                images, labels = images.to(device), labels.to(device)
+                student.train()
+                share, partners = np.random.beta(1, 1), torch.randperm(len(labels), device=device)
+                half = int(size * (1 - share) ** 0.5) // 2
+                row, column = np.random.randint(size, size=2)
+                top, bottom = max(row - half, 0), min(row + half, size)
+                left, right = max(column - half, 0), min(column + half, size)
+                images[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
+                with torch.no_grad():
+                    if passes == 2:
+                        (student(images).argmax(1) == labels).sum().item()
+                    wanted = F.softmax(teacher(images) / protocol.temperature, dim=1)
+                found = F.log_softmax(student(images) / protocol.temperature, dim=1)
+                loss = divergence(found, wanted)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                loss.item()
+
+    return seconds_of(work)
 
 
-def child(arm: str, network: str, size: int, epochs: int) -> None:
+def child(options: argparse.Namespace) -> None:
+    """One training of one arm, as JSON; one of an epoch comes first."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    if options.device == "cpu":
+        keep_freed_memory()
 
-    def run(count: int) -> Seconds:
-        if arm == "mgd3":
-            return run_mgd3(network, size, count)
-        return run_usual(network, size, count, 2 if arm == "usual" else 1)
+    def run(epochs: int) -> Seconds:
+        if options.arm == "mgd3":
+            return run_mgd3(options, epochs)
+        return run_usual(options, epochs, 2 if options.arm == "usual" else 1)
 
     run(1)
-    print(*run(epochs))
+    print(json.dumps(asdict(run(options.epochs))))
+
+
+def limit(options: argparse.Namespace, network: str) -> float:
+    """Seconds that the operations of a training take at least."""
+    model = create_network(network, CLASSES, options.size, "soft")
+    images = torch.randn(4, 3, options.size, options.size)
+    with torch.no_grad():
+        labelled = flops(lambda: model(images)) / len(images)
+    total = options.epochs * CLASSES * IPC * (labelled + training_flops(model, images))
+    return total / fastest()
+
+
+def compare(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
+    rows, lines = [], ["| network | arm | wall (s) | CPU (s) |", "|---|---|---|---|"]
+    for network in options.networks:
+
+        def train(arm: str, network: str = network) -> Seconds:
+            found = in_child(
+                __file__, "--arm", arm, "--networks", network, "--epochs", options.epochs,
+                "--size", options.size, "--device", options.device, "--workers", options.workers,
+            )  # fmt: skip
+            return Seconds(**found)
+
+        arms = {arm: lambda arm=arm, train=train: train(arm) for arm in options.arms}
+        taken = interleaved(arms, options.repeats, warm_up=False)
+        for arm, spent in taken.items():
+            lines.append(f"| {network} | {arm} | {spent.wall:.2f} | {spent.cpu:.2f} |")
+        least = limit(options, network) if options.device == "cpu" else None
+        what = f"soft labels, {network} at {options.size} px, {options.epochs} epochs of 100 images"
+        rows.append(
+            Row(what, taken["usual"], taken["mgd3"], options.gate, least, "float32 products")
+        )
+    return rows, lines
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = arguments(__doc__)
+    parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet10", "conv3"])
+    parser.add_argument("--size", type=int, choices=SIZES, default=64)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["usual", "mgd3"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes of the usual arm")
+    parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
+    parser.set_defaults(gate=1.2)
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet10", "conv3"])
-    parser.add_argument("--size", type=int, choices=SIZES, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser().parse_args()
     if options.arm:
-        return child(options.arm, options.networks[0], options.size, options.epochs)
-
-    print(f"{options.size} px, {CLASSES * IPC} images, {options.epochs} epochs")
-    heads = [*(f"{arm} (s)" for arm in ARMS), "ratio", "ratio, one-pass", "ratio, CPU time"]
-    print(f"| network | {' | '.join(heads)} |")
-    print("|---|---|---|---|---|---|---|")
-    for network in options.networks:
-        times: dict[str, list[Seconds]] = {arm: [] for arm in ARMS}
-        for _ in range(options.repeats):
-            for arm in ARMS:
-                command = [sys.executable, __file__, "--arm", arm, "--networks", network]
-                command += ["--epochs", str(options.epochs), "--size", str(options.size)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                times[arm].append(tuple(map(float, done.stdout.split())))
-        wall, cpu = (
-            [statistics.median(pair[which] for pair in times[arm]) for arm in ARMS]
-            for which in (0, 1)
-        )
-        figures = [*wall, wall[0] / wall[2], wall[1] / wall[2], cpu[0] / cpu[2]]
-        print(f"| {network} | {' | '.join(f'{f:.2f}' for f in figures)} |", flush=True)
+        return child(options)
+    report(options, *compare(options))
 
 
 if __name__ == "__main__":

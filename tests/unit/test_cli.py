@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from mgd3.cli import main
@@ -52,3 +55,23 @@ def test_an_unknown_algorithm_is_named(capsys):
             ]
         )
     assert "kmaens" in capsys.readouterr().err
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has imported."""
+    code += "\nimport sys\nprint(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_imports_nothing_heavy():
+    code = "from mgd3.cli import main\ntry: main(['sample', '--help'])\nexcept SystemExit: pass"
+    heavy = {"torch", "numpy", "pandas", "diffusers", "torchvision", "sklearn", "yaml"}
+    found = modules_after(code)
+    assert "mgd3" in found and not heavy & found
+
+
+def test_stages_without_a_network_import_none():
+    """Both take seconds to import, and are what a short job would mostly do."""
+    found = modules_after("import mgd3.modes, mgd3.distilled, mgd3.metrics.stage, mgd3.tables")
+    assert "torch" in found and not {"diffusers", "torchvision", "transformers"} & found

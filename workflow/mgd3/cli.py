@@ -849,7 +849,7 @@ def _recorded(args: argparse.Namespace) -> AbstractContextManager[Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a stage. A mistake that the user can mend is one message and exit status 2."""
-    from .runtime import claim_gpu, is_out_of_memory, prepare
+    from .runtime import claim_gpu, is_out_of_memory, keep_freed_memory, prepare
 
     args = _parser().parse_args(argv)
     if isinstance(getattr(args, "generator", None), str) and args.stage in _FROM_FOLDER:
@@ -868,8 +868,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "trajectory",
         "latents",
     ):
-        from .evaluation.stage import keep_freed_memory
-
         keep_freed_memory()
     try:
         with _recorded(args) as args.made:

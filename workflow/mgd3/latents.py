@@ -18,7 +18,6 @@ from .data.images import prefetched, raise_undecodable
 from .data.index import Index
 from .data.registry import Dataset
 from .errors import UserError
-from .generators.vae import load_vae
 from .progress import Progress
 from .seeding import torch_generator
 
@@ -46,6 +45,8 @@ def encode(
     Raises:
         UserError: undecodable images, all of them named; or latents that are not finite.
     """
+    from .generators.vae import load_vae  # imports diffusers, which readers of latents do not need
+
     vae = load_vae(vae_folder, device=device)
     keys = {name: dataset.source.training_images(name) for name in classes}
     chunks = [

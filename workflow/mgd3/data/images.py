@@ -1,4 +1,8 @@
-"""Pictures to uint8 tensors: ADM's centre crop for generators, resize and crop for evaluation."""
+"""Pictures to uint8 tensors: ADM's centre crop for generators, resize and crop for evaluation.
+
+torchvision is imported where a JPEG is decoded: importing it takes as long as importing torch, and
+most stages decode none.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg, read_file
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from ..errors import UserError
 
@@ -57,6 +59,8 @@ def adm_centre_crop_tensor(image: torch.Tensor, size: int) -> torch.Tensor:
 
     The others differ by 1 of 255, at most 20 in a million by 2.
     """
+    from torchvision.transforms.v2.functional import InterpolationMode, resize
+
     if min(image.shape[-2:]) >= 2 * size:
         picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
         image = torch.from_numpy(np.array(_halved(picture, size))).permute(2, 0, 1)
@@ -150,6 +154,8 @@ def decode(path: Path) -> torch.Tensor | None:
     Orientation tags are ignored, as ADM ignores them. What cannot be decoded is None, too: PIL has
     the last word.
     """
+    from torchvision.io import ImageReadMode, decode_jpeg, read_file
+
     try:
         data = read_file(str(path))
         if jpeg_components(memoryview(data.numpy())) not in (1, 3):

@@ -11,11 +11,12 @@ import torch
 
 from ..artifacts import save_tensors, sha256_of
 from ..errors import UserError
+from ..runtime import keep_freed_memory
 from .batches import batches, require_strips
 from .labels import label_generator
 from .protocols import SoftProtocol, get_protocol
 from .protocols.soft import part_epochs
-from .stage import _device, keep_freed_memory, read_split
+from .stage import _device, read_split
 from .supervision import load_teacher
 
 # Of one pass of the teacher: a batch of 1,024 is only mixed at once.

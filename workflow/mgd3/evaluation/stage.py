@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import importlib
 import json
@@ -24,6 +23,7 @@ from ..artifacts import (
 )
 from ..data.images import resize_tensor
 from ..errors import UserError
+from ..runtime import keep_freed_memory
 from . import VERSION
 from .loop import Split
 from .protocols import Resize, SoftProtocol, get_network, get_protocol
@@ -167,21 +167,6 @@ def evaluate(
     save_tensors(predictions, tensors, {"classes": classes})
     save_json(output, found)
     return found
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, where the C library is glibc.
-
-    By default glibc returns every large activation to the system and has it zeroed again for the
-    next one: 1.3 to 1.9 times the time of a training step on a CPU.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return  # another C library
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def resize(images: Tensor, size: int, how: Resize = "pil") -> Tensor:

@@ -15,7 +15,6 @@ from .. import artifacts
 from ..clustering import centroids
 from ..data.index import Index
 from ..errors import UserError
-from ..generators.vae import load_vae, to_size
 from ..latents import Latents
 from . import measures
 from .judging import Verdicts
@@ -30,6 +29,8 @@ def embed(distilled: Path, vae_folder: Path, size: int, output: Path, device: st
     Args:
         size: side in pixels at which the originals are encoded.
     """
+    from ..generators.vae import load_vae, to_size  # imports diffusers; `measure` does without
+
     held = artifacts.load_tensors(distilled, ["images", "labels"])
     classes = artifacts.tensor_metadata(distilled)["classes"]
     vae = load_vae(vae_folder, device=device)

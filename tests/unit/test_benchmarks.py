@@ -1,0 +1,123 @@
+"""The benchmarks measure what they say: equal work in both arms, honest tables, one document."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import bench_gpu
+import bench_load
+import bench_sampling
+import bench_scaling
+import run_all
+import timing
+from timing import Row, Seconds
+
+from mgd3.evaluation.stage import read_split
+from mgd3.sampling import SamplingSettings
+
+
+def test_both_arms_of_synthesis_make_the_same_images(tmp_path):
+    generator = bench_sampling.make_generator(bench_sampling.SIZES["tiny"])
+    items = bench_sampling.make_items(generator, 3)
+    settings = SamplingSettings(steps=6, t_sg=2, lambda_=0.5)
+    plain = bench_sampling.plain(generator, items, settings, tmp_path)
+    ours = bench_sampling.ours(generator, items, settings, tmp_path)
+    usual = torch.from_numpy(np.stack(plain)).permute(0, 3, 1, 2)
+    assert (usual.int() - ours.int()).abs().max() <= 1
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    # The images tell items and guidance apart, so that equality says something.
+    unguided = bench_sampling.ours(generator, items, SamplingSettings(steps=6, t_sg=6), tmp_path)
+    assert (ours[0] != ours[1]).any() and (unguided != ours).any()
+
+
+def test_both_arms_of_loading_give_the_same_set(tmp_path):
+    file = bench_load.write_set(tmp_path, classes=3, ipc=2, side=16)
+    images, labels = bench_load.from_folder(tmp_path / "export" / "images")
+    split, _ = read_split(file, None)
+    assert torch.equal(images, split.images) and torch.equal(labels, split.labels)
+
+
+def test_arms_run_in_turn_and_medians_are_kept():
+    order = []
+
+    def arm(name: str, times: list[float]):
+        def work() -> Seconds:
+            order.append(name)
+            return Seconds(times[len(order) // 2 % len(times)], 1.0)
+
+        return work
+
+    found = timing.interleaved(
+        {"a": arm("a", [5.0, 1.0, 2.0]), "b": arm("b", [3.0])}, 3, warm_up=False
+    )
+    assert order == ["a", "b"] * 3
+    assert found == {"a": Seconds(2.0, 1.0), "b": Seconds(3.0, 1.0)}
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(1.0, "met"), (1.5, "missed")])
+def test_a_row_says_whether_its_gate_is_met(ours, verdict, tmp_path, capsys):
+    row = Row("work", Seconds(2.0, 1.8), Seconds(ours, 0.9), 1.5, 0.5, "the machine")
+    options = timing.arguments("Doc.").parse_args(["--json", str(tmp_path / "r.json")])
+    timing.report(options, [row], ["more"])
+    line = timing.table([row])[-1]
+    assert f"1.5 {verdict}" in line and f"{2 / ours:.2f} (2.00)" in line
+    assert f"{0.5 / ours:.0%} of the machine" in line
+    assert line in capsys.readouterr().out
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert timing.rows_of(found) == [row] and found["lines"] == ["more"]
+
+
+def test_operations_are_those_of_the_products():
+    model = torch.nn.Linear(5, 7, bias=False)
+    images = torch.randn(3, 5)
+    assert timing.flops(lambda: model(images)) == 2 * 3 * 5 * 7
+    assert timing.training_flops(model, images.requires_grad_()) == 3 * 2 * 5 * 7
+
+
+def test_a_straight_line_is_found():
+    line = bench_scaling.Line("steps", (1, 2, 4), (3.0, 5.0, 9.0))
+    assert line.fit == pytest.approx((1.0, 2.0)) and line.worst < 1e-9
+    assert bench_scaling.Line("steps", (1, 2, 4), (3.0, 6.0, 9.0)).worst > 0.05
+
+
+def test_only_the_section_of_a_target_is_replaced():
+    text = run_all.OUTPUT.read_text(encoding="utf-8")
+    for target in ("bench", "bench-gpu"):
+        new = run_all.put(text, target, "| a \\1 |")
+        assert f"<!-- begin: make {target} -->\n| a \\1 |\n<!-- end: make {target} -->" in new
+        assert run_all.put(new, target, "again") == run_all.put(text, target, "again")
+        outside = re.compile(f"<!-- begin: make {target} -->.*?<!-- end: make {target} -->", re.S)
+        assert outside.sub("", new) == outside.sub("", text)
+    with pytest.raises(ValueError, match="no <!-- begin: make bench -->"):
+        run_all.put("nothing", "bench", "text")
+
+
+def test_every_benchmark_that_is_run_is_there():
+    for _, file, _ in (*run_all.CPU, *run_all.GPU):
+        assert (run_all.HERE / file).is_file()
+
+
+def test_without_a_gpu_there_is_one_clear_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py"])
+    with pytest.raises(SystemExit, match=r"^no CUDA device here: [^.\n]*$"):
+        bench_gpu.main()
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu_in_small(monkeypatch, tmp_path, capsys):
+    result = tmp_path / "result.json"
+    arguments = ["bench_gpu.py", "--tiny", "--repeats", "1", "--json", str(result)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    bench_gpu.main()
+    rows = timing.rows_of(json.loads(result.read_text()))
+    assert len(rows) == 4 and all(row.ours.wall > 0 for row in rows)
+    assert "images/s" in capsys.readouterr().out
