@@ -32,6 +32,13 @@ STAGES = {
     "tables": "mgd3.tables",
     "overview": "mgd3.figures",
 }
+# What the missed ones are made of; each with torch.
+PARTS = {
+    "of these, torch alone": "torch",
+    "torch and its compiler, which diffusers, torchvision and optimisers import": "torch._dynamo",
+    "torchvision": "torchvision",
+    "diffusers' DiT and VAE": "diffusers.models.transformers.dit_transformer_2d",
+}
 
 
 def write_checkpoint(folder: Path, name: str) -> None:
@@ -87,6 +94,8 @@ def main() -> None:
     commands = {"`mgd3 --help`": (["-m", "mgd3.cli", "--help"], HELP_LIMIT)}
     for stage, modules in STAGES.items():
         commands[f"import of `{stage}`"] = (["-c", f"import {modules}"], IMPORT_LIMIT)
+    for what, modules in PARTS.items():
+        commands[what] = (["-c", f"import {modules}"], None)
     for what, (command, wanted) in commands.items():
         spent = [child_seconds([sys.executable, *command]) for _ in range(options.repeats)]
         line(what, least(spent), wanted)
