@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -33,6 +33,20 @@ class Codec(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents, float32 [n, C, h, w] -> uint8 images [n, 3, H, W] on `device`."""
+        ...
+
+    def stages(self) -> list[Callable[[Tensor], Tensor]]:
+        """The decoder as a chain of functions that gradients pass, in the VAE's own dtype.
+
+        The first takes scaled latents [n, C, h, w] to the features after the middle block, each of
+        the next is one of the decoder's upsampling blocks, and the last gives pictures [n, 3, H, W]
+        in -1 .. 1, not clamped. Quantisation, where the VAE has it, passes gradients straight
+        through.
+        """
+        ...
+
+    def freeze(self) -> None:
+        """Ask no gradient at the weights from now on, only at what the networks are given."""
         ...
 
 
@@ -70,6 +84,26 @@ class Generator(Codec, Protocol):
             eps, float32 [n, C, h, w], whatever the network's dtype; and the raw variance output v
             of a learned-range model, likewise (v = -1 means the posterior variance, v = 1 means
             beta), or None where the variance is fixed.
+        """
+        ...
+
+    def conditions(self, labels: Tensor) -> Tensor:
+        """What label rows mean to the network.
+
+        Args:
+            labels: label rows, int64 [n] on `device`.
+
+        Returns:
+            float32 [n, parts, width] on `device`: the class embedding of each of a DiT's blocks, or
+            the tokens that a U-Net attends to. Without a graph.
+        """
+        ...
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, conditions: Tensor) -> Tensor:
+        """eps as `predict` has it, of conditions that need not be any label row's.
+
+        Args:
+            conditions: float32 [n, parts, width] on `device`; see `conditions`.
         """
         ...
 

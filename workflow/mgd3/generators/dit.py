@@ -104,6 +104,31 @@ class DiTGenerator(LatentGenerator):
         eps, v = output.chunk(2, dim=1)
         return eps, v
 
+    def _tables(self) -> dict[str, Tensor]:
+        """The label table of each block, by the name of the parameter."""
+        name = "transformer_blocks.{}.norm1.emb.class_embedder.embedding_table.weight"
+        return {
+            name.format(index): block.norm1.emb.class_embedder.embedding_table.weight.detach()
+            for index, block in enumerate(self.transformer.transformer_blocks)
+        }
+
+    def conditions(self, labels: Tensor) -> Tensor:
+        """The embedding in each block, [n, blocks, width]; see `base.Generator.conditions`."""
+        return torch.stack([table[labels] for table in self._tables().values()], 1).float()
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, conditions: Tensor) -> Tensor:
+        """See `base.Generator.predict_noise`."""
+        # Tables of one row for each image take the place of the network's own.
+        tables = dict(zip(self._tables(), conditions.to(self.dtype).unbind(1), strict=True))
+        rows = torch.arange(len(x), device=x.device)
+        output = torch.func.functional_call(
+            self.transformer,
+            tables,
+            (x.to(self.dtype),),
+            {"timestep": timestep, "class_labels": rows, "return_dict": False},
+        )[0].float()
+        return output[:, : self.latent_shape[0]]
+
 
 def origin_of(folder_or_id: str | Path, config: Mapping[str, Any]) -> str:
     """Whether weights descend from the original DiT ("dit") or were trained in diffusers.

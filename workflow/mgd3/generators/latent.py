@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class LatentGenerator:
                 "give the VAE that the network was trained with",
             )
         self.codec = codec
+        self._network = network
         self.device = torch.device(device or network.device)
         self.dtype = network.dtype
         self.alphas_cumprod = training_alphas_cumprod(scheduler)
@@ -60,3 +61,12 @@ class LatentGenerator:
     def decode(self, latents: Tensor) -> Tensor:
         """See `base.Codec.decode`."""
         return self.codec.decode(latents)
+
+    def stages(self) -> list[Callable[[Tensor], Tensor]]:
+        """See `base.Codec.stages`."""
+        return self.codec.stages()
+
+    def freeze(self) -> None:
+        """See `base.Codec.freeze`."""
+        self._network.requires_grad_(False)
+        self.codec.freeze()

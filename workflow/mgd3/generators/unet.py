@@ -47,18 +47,26 @@ class UNetGenerator(LatentGenerator):
                 "give the text encoder or class embedder that the U-Net was trained with",
             )
         self.unet = unet
-        self.contexts = contexts.to(self.device, self.dtype)
+        self.contexts = contexts.detach().to(self.device, self.dtype)
         self.null_label = len(contexts) - 1
 
     def predict(self, x: Tensor, timestep: Tensor, labels: Tensor) -> tuple[Tensor, None]:
         """Noise, float32; the variance is fixed. See `base.Generator.predict`."""
+        return self.predict_noise(x, timestep, self.contexts[labels]), None
+
+    def conditions(self, labels: Tensor) -> Tensor:
+        """The context of each, [n, tokens, width]; see `base.Generator.conditions`."""
+        return self.contexts[labels].float()
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, conditions: Tensor) -> Tensor:
+        """See `base.Generator.predict_noise`."""
         eps = self.unet(
             x.to(self.dtype),
             timestep,
-            encoder_hidden_states=self.contexts[labels],
+            encoder_hidden_states=conditions.to(self.dtype),
             return_dict=False,
         )[0]
-        return eps.float(), None
+        return eps.float()
 
 
 class ClassEmbedder(ModelMixin, ConfigMixin):

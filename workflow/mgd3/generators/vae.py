@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -88,6 +89,27 @@ class VAECodec:
         with exact_float32(self.dtype):
             parts = list(halving(len(latents), size, decode, what="decode one image"))
         return torch.cat(parts)
+
+    def stages(self) -> list[Callable[[Tensor], Tensor]]:
+        """The decoder as a chain; see `base.Codec.stages`."""
+        decoder = self.vae.decoder
+
+        def enter(latents: Tensor) -> Tensor:
+            z = (latents / self.scaling_factor + self.shift_factor).to(self.dtype)
+            if isinstance(self.vae, VQModel):
+                z = self.vae.quantize(z)[0]
+            if self.vae.post_quant_conv is not None:
+                z = self.vae.post_quant_conv(z)
+            return decoder.mid_block(decoder.conv_in(z))
+
+        def leave(features: Tensor) -> Tensor:
+            return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(features)))
+
+        return [enter, *decoder.up_blocks, leave]
+
+    def freeze(self) -> None:
+        """See `base.Codec.freeze`."""
+        self.vae.requires_grad_(False)
 
 
 def _chunk(size: tuple[int, int]) -> int:
