@@ -315,6 +315,11 @@ def test_reruns_and_the_difference_stand_beside_the_paper(scores):
     assert found == []
 
 
+CROSS = ("imagenet-a", 10, "glad", "cross_mean")
+AT_128 = {"size": 128}
+AT_128_DM = {"size": 128, "init": "noise", "iterations": 1000, "learning_rate": 10.0}
+
+
 @pytest.mark.parametrize(
     ("run", "place", "expected"),
     [
@@ -332,6 +337,20 @@ def test_reruns_and_the_difference_stand_beside_the_paper(scores):
             [64.6],
         ),
         (("full", None, {}), ("imagewoof", 10, "hard", "resnet18"), [89.3]),
+        (("dm", None, AT_128_DM), CROSS, [52.6]),
+        (("dm", None, AT_128_DM | {"learning_rate": 1}), CROSS, []),
+        (("dc", None, AT_128), CROSS, [52.3]),
+        (("dc", None, {"size": None}), CROSS, []),
+        (("glad-vae", "dit", AT_128 | {"objective": "dc"}), CROSS, [53.1]),
+        (("glad-vae", "ldm", AT_128 | {"objective": "dm"}), CROSS, [52.8]),
+        (("glad-vae", "dit", AT_128 | {"objective": "dm", "iterations": 5}), CROSS, []),
+        (("glad-vae", "dit", {}), ("imagewoof", 10, "hard", "convnet6"), [33.8]),
+        (("h-glad-vae", "dit", AT_128), CROSS, [54.1]),
+        (("h-glad-vae", "dit", AT_128 | {"stages": 2}), CROSS, []),
+        (("ld3m", "ldm", AT_128), CROSS, [55.2]),
+        (("ld3m", "ldm", AT_128 | {"cfg": 4}), CROSS, []),
+        (("ld3m", "dit", AT_128), CROSS, []),
+        (("ld3m", "mnist-dit", AT_128), CROSS, []),
     ],
 )
 def test_the_papers_names_for_our_runs(run, place, expected):
@@ -351,6 +370,24 @@ def test_glad_mean_over_networks(scores):
     assert cross.last_std == pytest.approx(single.last_std.mean())
     assert cross.paper_mean == 63.4
     assert markdown(table, "t") and latex(table, "t") and terminal(table)
+
+
+def test_a_figure_of_another_generator_is_marked_and_nothing_is_subtracted(scores):
+    place = {"dataset": "imagenet-a", "protocol": "glad"}
+    for network in ("alexnet", "vgg11", "resnet18", "vit"):
+        glad = scores.add("glad-vae_dit_dc", 0.6, method="glad-vae", generator="dit",
+                          network=network, settings=AT_128, **place)  # fmt: skip
+        ld3m = scores.add("ld3m_ldm_dc", 0.6, method="ld3m", generator="ldm",
+                          network=network, settings=AT_128, **place)  # fmt: skip
+    table = scores.table([glad, ld3m])
+    row, other = (_row(table, run, network="cross_mean") for run in ("glad-vae", "ld3m"))
+    assert row.paper_printed == "53.1 ± 1.4 ‡" and pd.isna(row.difference_paper)
+    assert other.paper_printed == "55.2 ± 1.0"
+    assert other.difference_paper == pytest.approx(other.best_mean - 55.2)
+    for text in (markdown(table, "t"), terminal(table)):
+        assert "53.1 ± 1.4 ‡" in text and "‡ The published figure is of the method on Style" in text
+    assert r"$^\ddagger$" in latex(table, "t")
+    assert "StyleGAN" not in markdown(scores.table([ld3m]), "t")
 
 
 def test_the_whole_data_set_is_a_row_of_its_own_and_comes_last(scores):

@@ -31,6 +31,7 @@ from .names import (
     DISCOVERIES,
     MANIFOLD_RULES,
     MANIFOLD_VARIANTS,
+    OBJECTIVES,
     PRECISIONS,
     SPACINGS,
     STOP_RULES,
@@ -43,7 +44,9 @@ from .teachers import TEACHERS
 # More trainings than these are a slip of the pen, and would only fail after minutes of planning.
 _MOST_TRAININGS = 200_000
 # Keys of a run that accept a list, in the order of the slug.
-SWEPT = ("generator", "variant", "modes", "lambda", "t_sg", "strength", "cfg", "steps")
+SWEPT = (
+    *("generator", "objective", "variant", "modes", "lambda", "t_sg", "strength", "cfg", "steps"),
+)
 # Those of them that `tuning` searches.
 TUNED = ("lambda", "t_sg", "strength", "cfg", "steps")
 _TUNING = {
@@ -189,6 +192,16 @@ RUN_KEYS: dict[str, dict[str, Any]] = {
     "real_batch": {
         "description": "real images of a class in a step of matching",
         "type": "integer",
+        "minimum": 1,
+    },
+    "objective": _one_or_list(
+        {"enum": list(OBJECTIVES)},
+        "what is matched through a generator: gradients (dc) or mean features (dm)",
+    ),
+    "stages": {
+        "description": "H-GLaD: of how many the latents and the features after each part of the "
+        "decoder are optimised; null for all",
+        "type": ["integer", "null"],
         "minimum": 1,
     },
     "outer_loop": {
@@ -604,7 +617,7 @@ def resolve_run(choice: Mapping[str, Any]) -> Run:
     """A run whose settings are single values, no lists, with every default filled in."""
     method = get_method(choice["method"])
     name = choice.get("generator")
-    defaults = dict(method.defaults)
+    defaults = method.defaults_of(choice)
     if name is not None:
         own = get_generator(name).defaults
         defaults |= {key: value for key, value in own.items() if key in defaults}
@@ -656,6 +669,8 @@ def _label(
     if several and generator is not None:
         label += f", {generator}"
     parts = []
+    if "objective" in settings:
+        parts.append(settings["objective"].upper())
     if "path" in settings:
         label += f" {settings['path']}"
     if settings.get("selection") == "first":

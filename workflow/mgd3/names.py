@@ -24,6 +24,9 @@ SPACINGS: tuple[str, ...] = ("auto", "linspace", "leading")
 # Numbers a generator's network computes in: mgd3.runtime.network_dtype.
 PRECISIONS: tuple[str, ...] = ("float32", "bfloat16")
 
+# What is matched through a generator: mgd3.methods.priors.
+OBJECTIVES: tuple[str, ...] = ("dc", "dm")
+
 # Where a generator's weights come from: mgd3.generators.dit.
 ORIGINS: tuple[str, ...] = ("diffusers", "dit")
 

@@ -18,7 +18,7 @@ from .names import DISCOVERIES
 # What presets name and registries lack. A name that enters its registry is planned no longer,
 # whether or not it is still listed here.
 PLANNED: dict[str, tuple[str, ...]] = {
-    "method": ("idc", "sre2l", "glad-vae"),
+    "method": ("idc", "sre2l"),
 }
 _REGISTRIES: dict[str, Mapping[str, Any]] = {
     "method": METHODS,

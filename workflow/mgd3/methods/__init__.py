@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ _MODE_GUIDANCE = {
 
 _FEATURES = {"teacher": "resnet18"}
 _MATCHING = {"network": None, "size": None, "real_batch": 256}
+_PRIOR = {**_MATCHING, "objective": "dc", "iterations": 1_000, "learning_rate": 1.0}
 # Of `Method.together`: all classes of the data set.
 EVERY = sys.maxsize
 
@@ -53,8 +54,10 @@ class Method:
     Attributes:
         label: what tables call it.
         module: its file in this package.
-        needs: of "modes", "generator" and "teacher", what its `distil` is given.
+        needs: of "modes", "generator", "vae" (the generator's alone) and "teacher", what its
+            `distil` is given.
         settings: its settings and their defaults; a generator's own defaults come first.
+        by_objective: defaults that differ with the setting `objective`.
         required: those of its settings that the user must give.
         deterministic: whether generation seeds change nothing; or the settings with which they do
             not.
@@ -68,6 +71,7 @@ class Method:
     module: str
     needs: tuple[str, ...] = ()
     settings: dict[str, Any] | None = None
+    by_objective: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     deterministic: bool | Mapping[str, Any] = False
     distils: bool = True
@@ -77,10 +81,15 @@ class Method:
     def defaults(self) -> dict[str, Any]:
         return self.settings or {}
 
+    def defaults_of(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults of a run that has these settings."""
+        objective = choice.get("objective", self.defaults.get("objective"))
+        return {**self.defaults, **self.by_objective.get(objective, {})}
+
     @property
     def takes_generator(self) -> bool:
         """Modes live in the latent space of a generator's VAE, so they need one, too."""
-        return "modes" in self.needs or "generator" in self.needs
+        return any(part in self.needs for part in ("modes", "generator", "vae"))
 
     def is_deterministic(self, settings: Mapping[str, Any]) -> bool:
         """Whether generation seeds change nothing with these settings."""
@@ -169,6 +178,27 @@ METHODS: dict[str, Method] = {
             "dsa": True,
         },
         together=EVERY,
+    ),
+    "glad-vae": Method(
+        "GLaD on the VAE's decoder",
+        "glad_vae",
+        needs=("vae",),
+        settings=_PRIOR,
+        by_objective={"dm": {"learning_rate": 10.0}},
+    ),
+    "h-glad-vae": Method(
+        "H-GLaD on the VAE's decoder",
+        "h_glad_vae",
+        needs=("vae",),
+        settings={**_PRIOR, "iterations": 100, "stages": None},
+        by_objective={"dm": {"iterations": 10, "learning_rate": 10.0}},
+    ),
+    "ld3m": Method(
+        "LD3M",
+        "ld3m",
+        needs=("generator",),
+        settings={**_PRIOR, "iterations": 10_000, "learning_rate": 0.1, "cfg": 3.0, "steps": 10},
+        by_objective={"dm": {"learning_rate": 1.0}},
     ),
 }
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..errors import UserError
+from ..methods import METHODS
 
 COLUMNS = [
     *("table", "dataset", "ipc", "protocol", "network", "method", "generator", "sampler"),
@@ -44,6 +45,20 @@ _PER_GENERATOR = {
 }
 # The strength of D4M's rows is not printed; this is that of D4M's own ImageNet script.
 _PER_METHOD = {"d4m": {"modes": "d4m", "strength": 0.7}}
+# Methods that optimise images by matching, and what their published rows have in place of defaults.
+# Table 5's are those of GLaD's code at 128 px; of DM's and GLaD's in other tables none are known.
+_AT_128 = {"size": 128}
+_MATCHING: dict[str, tuple[dict[str, Any], ...]] = {
+    "dc": (_AT_128,),
+    "dm": ({**_AT_128, "init": "noise", "iterations": 1_000, "learning_rate": 10.0}, {}),
+    "glad-vae": (_AT_128, {}),
+    "h-glad-vae": (_AT_128,),
+    "ld3m": (_AT_128,),
+}
+# Of these, those whose published generator is none of ours: their names and generators there.
+_ON_ANOTHER = {"glad-vae": ("glad", "stylegan"), "h-glad-vae": ("h-glad", "stylegan")}
+# What marks their figures in tables.
+ON_ANOTHER = "‡"
 # Mode discovery as the paper's Table 6 names it, where our registry has another name.
 _DISCOVERY = {"nearest": "kmeans-sample"}
 # Table 5 has GLaD's protocol for the rows it took from there. Of its own row the paper says that it
@@ -60,6 +75,11 @@ class PaperKey(NamedTuple):
     generator: str
     sampler: str
     variant: str
+
+    @property
+    def on_another(self) -> bool:
+        """Whether the figure is of a generator that is none of ours, for orientation only."""
+        return (self.method, self.generator) in _ON_ANOTHER.values()
 
 
 class PaperFigure(NamedTuple):
@@ -90,6 +110,8 @@ def load_paper(path: Path) -> pd.DataFrame:
         table[column] = pd.to_numeric(table[column], errors="coerce")
     # The paper calls this generator DiT, too; only the note tells them apart.
     table.loc[table.note.str.contains("fine-tuned on ImageWoof"), "generator"] = FINETUNED
+    # Table 5 names the objective of every row; these two are nothing else.
+    table.loc[table.variant == "alg=" + table.method, "variant"] = ""
     return table.reset_index(drop=True)
 
 
@@ -108,6 +130,8 @@ def paper_key(
     if method == "nearest":
         # The paper's Table 3: mode discovery alone, without a generator. Its VAE is the DiT's.
         return PaperKey("mgd3", "none", "", "no-guidance") if generator == "dit" else None
+    if method in _MATCHING:
+        return _matching_key(method, generator, settings)
     method = _METHODS.get(method, method)
     if method == "unguided" and generator in _TUNING:
         method, generator = _TUNING[generator]
@@ -127,6 +151,31 @@ def paper_key(
     sampler = str(settings.get("variant") or "ddpm") if generator else ""
     family = GENERATORS[generator] if generator else "none"
     return PaperKey(method, family, sampler, ",".join(departs))
+
+
+def _matching_key(
+    method: str, generator: str | None, settings: Mapping[str, Any]
+) -> PaperKey | None:
+    if generator is None:
+        name, family = method, "none"
+    elif method in _ON_ANOTHER:
+        name, family = _ON_ANOTHER[method]
+    elif generator in GENERATORS:
+        name, family = method, GENERATORS[generator]
+    else:
+        return None
+    defaults = METHODS[method].defaults_of(settings)
+    departs = min(
+        (
+            [f"{k}={v}" for k, v in settings.items() if v != {**defaults, **published}.get(k, v)]
+            for published in _MATCHING[method]
+        ),
+        key=len,
+    )
+    if "objective" in defaults:
+        objective = settings.get("objective", defaults["objective"])
+        departs = [f"alg={objective}", *(d for d in departs if not d.startswith("objective="))]
+    return PaperKey(name, family, "", ",".join(departs))
 
 
 def published(
@@ -149,6 +198,9 @@ def published(
         return []
     if (protocol, key.method) in _UNSETTLED:
         protocol = _UNSETTLED[protocol, key.method]
+    variants = [key.variant]
+    if key.on_another and "," not in key.variant:
+        variants.append("")  # a table that does not name the objective
     match = paper[
         (paper.dataset == dataset)
         # The whole training set has no images per class.
@@ -158,7 +210,7 @@ def published(
         & (paper.method == key.method)
         & (paper.generator == key.generator)
         & ((paper.sampler == key.sampler) | any_sampler)
-        & (paper.variant == key.variant)
+        & paper.variant.isin(variants)
     ]
     figures: list[PaperFigure] = []
     for row in match.itertuples():

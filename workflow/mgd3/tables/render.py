@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..names import ipc_text
 from ..statistics import LEVEL, REPLICATES
+from .paper import ON_ANOTHER
 
 NONE = "n/a"
 ABSENT = "–"
@@ -229,6 +230,11 @@ def notes(results: pd.DataFrame) -> list[str]:
             f"where the paper prints two (the difference is to the first); {ABSENT} where it "
             "prints none."
         )
+    if any(ON_ANOTHER in str(text) for text in results.paper_printed.dropna()):
+        said.append(
+            f"{ON_ANOTHER} The published figure is of the method on StyleGAN-XL, which is none of "
+            "the generators here: the rows differ in more than chance, and no difference is taken."
+        )
     if results.reported_printed.notna().any():
         rerun = results[results.reported_printed.notna()]
         sources = dict.fromkeys(zip(rerun.reported_source, rerun.reported_note, strict=True))
@@ -293,6 +299,7 @@ _TEX = {
     "±": r"$\pm$",
     "×": r"$\times$",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "–": "--",
     "−": "$-$",
     "*": r"$^{*}$",

@@ -22,7 +22,7 @@ from ..statistics import (
     summarise,
     variance_components,
 )
-from .paper import PaperFigure, PaperKey, paper_key, published
+from .paper import ON_ANOTHER, PaperFigure, PaperKey, paper_key, published
 from .scores import FIGURES, KEY, PAIR, Predictions
 
 GAIN_FIGURES = ("last", "best")
@@ -271,7 +271,9 @@ def _printed(
     if reported is not None:
         reruns = published(reported, *cell, key, any_sampler=True)
         added |= _figures(reruns, "reported", "source")
-    if added.get("paper_mean") is not None and record["best_mean"] is not None:
+    if key is not None and key.on_another and added:
+        added["paper_printed"] += f" {ON_ANOTHER}"
+    elif added.get("paper_mean") is not None and record["best_mean"] is not None:
         added["difference_paper"] = record["best_mean"] - added["paper_mean"]
     return added
 

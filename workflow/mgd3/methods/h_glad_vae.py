@@ -1,0 +1,98 @@
+"""H-GLaD on a VAE's decoder: latents are optimised, then ever deeper features of the decoder.
+
+H-GLaD (Zhong et al., CVPR 2025, arXiv 2406.05704, there also H-PD) goes through StyleGAN-XL's
+layers: at each a fresh optimiser, and what it ends with is taken through the next layer to begin
+with there; facts from `h_glad_dc.py`, `h_glad_dm.py` and `h_glad_utils.py` of ndhg1213/H-PD. Its
+choice among the states of a layer by a distance of features is an option of the original (off by
+default) and not here: the last state of each stage counts, and the last stage's images. It keeps
+features within -10 .. 10 between layers, for its float16; those of a VAE may be larger, and stay.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import artifacts, matching
+from ..errors import UserError
+from ..generators.vae import load_vae
+from ..synthesis import Decode, chunk_size, decoding
+from . import Job, priors
+
+
+def distil(job: Job) -> dict[str, Tensor]:
+    """Images of a class depend on its name and the generation seed, and on no other class.
+
+    Raises:
+        UserError: more stages than the decoder has.
+    """
+    size = priors.size_of(job)
+    codec = load_vae(job.generator, device=job.device)
+    codec.freeze()
+    parts, chunk = codec.stages(), chunk_size(size)
+    stages = job.settings["stages"] or len(parts)
+    if stages > len(parts):
+        raise UserError(
+            f"stages is {stages}, and the decoder of this VAE has {len(parts)}",
+            "set fewer, or null for all",
+        )
+    real = matching.Real.read(job, job.classes, size)
+    passed = _Passed(job)
+    begun, features = passed.restore()
+    if not begun:
+        images = priors.first_images(job, size)
+        features = {name: codec.encode(of_class)[0] for name, of_class in images.items()}
+    for depth in range(begun, stages):
+        decode = decoding(codec, depth)
+        synthesis = priors.synthesis_of(
+            {n: {"features": x.to(job.device).requires_grad_()} for n, x in features.items()},
+            lambda rows, decode=decode: decode(rows["features"]),
+            size,
+            chunk,
+        )
+        priors.optimise(job, synthesis, real, f"H-GLaD, stage {depth + 1} of {stages}", depth)
+        if depth + 1 < stages:
+            features = {
+                name: _through(parts[depth], synthesis.tensors(name)["features"], chunk)
+                for name in job.classes
+            }
+            passed.keep(depth + 1, features)
+    passed.remove()
+    return matching.as_set(synthesis, job.classes)
+
+
+@torch.no_grad()
+def _through(stage: Decode, features: Tensor, chunk: int) -> Tensor:
+    return torch.cat([stage(part) for part in features.split(chunk)])
+
+
+class _Passed:
+    """Where an interrupted job goes on: the stages it has finished, in a file by the unfinished
+    one's side."""
+
+    def __init__(self, job: Job) -> None:
+        self._classes = job.classes
+        self._path = job.unfinished and job.unfinished.with_name(f"{job.unfinished.name}.passed")
+        # As it reads after a round trip through JSON (tuples become lists).
+        self._identity: dict[str, Any] = json.loads(json.dumps(priors.identity_of(job)))
+
+    def restore(self) -> tuple[int, dict[str, Tensor]]:
+        """How many, and the features to begin the next with; 0 for none."""
+        if self._path is None or not self._path.is_file():
+            return 0, {}
+        metadata = artifacts.tensor_metadata(self._path)
+        if metadata["identity"] != self._identity:
+            return 0, {}
+        return metadata["stages"], artifacts.load_tensors(self._path, self._classes)
+
+    def keep(self, stages: int, features: dict[str, Tensor]) -> None:
+        if self._path is not None:
+            metadata = {"identity": self._identity, "stages": stages}
+            artifacts.save_tensors(self._path, features, metadata)
+
+    def remove(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
