@@ -20,6 +20,7 @@ from mgd3.methods import METHODS, distiller
 ROOT = Path(__file__).parents[2]
 MGD3 = {"method": "mgd3", "generator": "tiny-dit"}
 MANIFOLD = {"method": "manifoldgd", "generator": "tiny-dit"}
+PRIOR = {"method": "h-glad-vae", "generator": "tiny-dit"}
 D4M = {"method": "d4m", "generator": "tiny-dit"}
 
 
@@ -205,6 +206,8 @@ VALUES = {
     "outer_loop": [1, 2, None],
     "inner_loop": [1, 50, None],
     "dsa": [True, False],
+    "objective": ["dc", "dm"],
+    "stages": [None, 1, 3],
     "candidates": [300, 30],
     "crops": [5, 1, 50],
 }
@@ -218,6 +221,8 @@ ROWS = {
     **{f"manifold_{key}": MANIFOLD for key in ("rule", "scale", "radius")},
     "tangent_dim": MANIFOLD,
     **{key: {"method": "dc"} for key in MATCHING},
+    "objective": PRIOR,
+    "stages": PRIOR,
     **{key: {"method": "rded"} for key in ("teacher", "candidates", "crops")},
 }
 
@@ -225,7 +230,7 @@ ROWS = {
 def test_different_settings_never_share_a_slug():
     assert set(VALUES) == set(RUN_KEYS)
     defaults = [slug(), slug({"method": "random"}), slug({"method": "rded"}), slug(MANIFOLD)]
-    defaults += [slug({"method": "dc"})]
+    defaults += [slug({"method": "dc"}), slug(PRIOR)]
     slugs = list(defaults)
     for key, values in VALUES.items():
         of_key = [slug(ROWS.get(key, MGD3), **{key: value}) for value in values]
