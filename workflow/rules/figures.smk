@@ -273,6 +273,7 @@ rule modes_and_samples_of:
 rule figures:
     input:
         LAYOUT.figures().values(),
+        LAYOUT.sweeps(),
 
 
 rule figure3:
