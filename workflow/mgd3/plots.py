@@ -6,7 +6,8 @@ Made to be read in grey: methods differ by marker, not by colour.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ _NAMES = {"t_sg": "stop step t_SG", "lambda": "guidance scale λ"}
 # Classes shown in a map of samples; a page holds no more.
 _MAP_CLASSES = 10
 _SPACES = {"latent": "latent space", "map": "shared t-SNE map"}
-# Panels side by side, runs in one panel, and what tells their markers apart besides their shapes.
-_COLUMNS, _MOST_RUNS, _GREYS = 5, 6, ("white", "black", "#aaaaaa")
+# Runs in one panel, and what tells their markers apart besides their shapes.
+_MOST_RUNS, _GREYS = 6, ("white", "black", "#aaaaaa")
 
 
 def accuracy_over(
@@ -156,9 +157,7 @@ def trade_off_images(
     shown = _some(runs, _MOST_RUNS)
     table, about = _by_image(samples, shown, space)
     classes = table["class"].unique()
-    rows = -(-len(classes) // _COLUMNS)
-    with figure(output, 2.05 * _COLUMNS, 2.0 * rows + 0.9, "constrained") as plot:
-        grid = _panels(plot, rows, len(classes))
+    with _panels(output, len(classes), 5) as (plot, grid):
         for axes, name in zip(grid, classes, strict=False):
             here = table[table["class"] == name]
             for row, marker, colour in zip(shown, _MARKERS, _GREYS * 2, strict=False):
@@ -187,9 +186,7 @@ def trade_off_over_stops(
     table, about = _by_image(samples, runs, space)
     stops = [row for row in runs if "t_sg" in row["settings"]]
     others = [row for row in runs if "t_sg" not in row["settings"]]
-    rows = -(-len(stops) // _COLUMNS)
-    with figure(output, 2.05 * _COLUMNS, 2.0 * rows + 0.9, "constrained") as plot:
-        grid = _panels(plot, rows, len(stops))
+    with _panels(output, len(stops), 6) as (plot, grid):
         for axes, stop in zip(grid, stops, strict=False):
             for row in others:
                 other = table[table.run == row["run"]]
@@ -202,8 +199,9 @@ def trade_off_over_stops(
                       label="their mean")  # fmt: skip
             title = f"t_SG = {stop['settings']['t_sg']} (n = {len(own)})"
             axes.set_title(title, loc="left", fontsize=8)
-        classes = f"{table['class'].nunique()} of {len(about['classes'])} classes"
-        _finish_panels(plot, grid, f"{_of(about, space)}, {classes}")
+        shown, known = table["class"].nunique(), len(about["classes"])
+        left_out = f", {shown} of {known} classes" if shown < known else ""
+        _finish_panels(plot, grid, f"{_of(about, space)}{left_out}")
 
 
 def _some(runs: Sequence[Any], most: int) -> list[Any]:
@@ -228,28 +226,38 @@ def _by_image(
     return table.assign(x=x, y=y), about
 
 
-def _panels(plot: Any, rows: int, count: int) -> Any:
-    grid = np.ravel(plot.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True))
-    for axes in grid[count:]:
-        axes.set_visible(False)
-    for axes in grid[:count]:
-        axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
-        axes.tick_params(labelsize=7, labelbottom=True)
-    return grid[:count]
+@contextmanager
+def _panels(output: Path, count: int, columns: int) -> Iterator[tuple[Any, list[Any]]]:
+    """A figure and its panels, `columns` in a row, both axes from 0 to 1."""
+    rows, columns = -(-count // columns), min(count, columns)
+    with figure(output, max(2.0 * columns, 6.0), 2.0 * rows + 0.9, "constrained") as plot:
+        grid = list(np.ravel(plot.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
+        for place, axes in enumerate(grid[:count]):
+            axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
+            axes.tick_params(labelsize=7, labelbottom=True)
+            axes.set_xlabel("diversity" if place + columns >= count else "", fontsize=8)
+            axes.set_ylabel("" if place % columns else "representativeness", fontsize=8)
+        for axes in grid[count:]:
+            axes.set_visible(False)
+        yield plot, grid[:count]
 
 
 def _of(about: Mapping[str, Any], space: str) -> str:
     of = about["of"]
     return (
         f"{of['dataset']}, {of['ipc']} per class, generation seed {of['generation_seed']}, "
-        f"{_SPACES[space]}"
+        f"{_SPACES[space]}, axes normalised"
     )
 
 
 def _finish_panels(plot: Any, grid: Any, title: str) -> None:
-    plot.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
-    plot.supxlabel("diversity (normalised)", fontsize=9)
-    plot.supylabel("representativeness (normalised)", fontsize=9)
+    plot.suptitle(
+        textwrap.fill(title, int(11 * plot.get_figwidth())),
+        x=0.01,
+        ha="left",
+        fontsize=9,
+        fontweight="bold",
+    )
     handles, labels = grid[0].get_legend_handles_labels()
     plot.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5,
                 frameon=False)  # fmt: skip
