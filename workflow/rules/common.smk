@@ -192,7 +192,7 @@ def judged_by(wildcards, input):
     """Options for a teacher's judgement of the sets that are measured."""
     if not input.judged:
         return []
-    return ["--judged", *input.judged, "--judged-originals", input.judged_originals]
+    return ["--judged", *input.judged, "--judged-originals", *input.judged_originals]
 
 
 def judge_of(wildcards):
