@@ -94,6 +94,9 @@ def test_figures_are_those_that_the_runs_permit():
         "figure3": 1, "figure4a": 1, "figure4b": 1, "figure5": 1, "figure6": 2, "figure7": 2,
         "figure9": 1, "appendix_e": 0, "modes_and_samples": 2,
     }  # fmt: skip
+    of_one = layout(UNGUIDED, {**MGD3, "t_sg": [0, 10]}, ipc=[1]).figures()
+    assert of_one["figure6"] == of_one["figure7"] == [], "a single image has no diversity"
+    assert of_one["figure4b"] and of_one["figure9"]
     place.require_permitted(["figures", "metrics", "figure7", "tables", "results/any/file"])
     with pytest.raises(UserError, match="appendix_e needs runs that differ in lambda only"):
         place.require_permitted(["figure7", "appendix_e"])

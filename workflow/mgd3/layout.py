@@ -530,6 +530,7 @@ class Layout:
             for run in runs
             for ipc in self.config.ipc
             for space in spaces
+            if not space or ipc > 1  # a single image of a class has no diversity
         ]
         names = ["_".join(part for part in (what, *of) if part) for of in parts]
         return [self.report(f"figures/{name}.png") for name in names]
