@@ -60,6 +60,37 @@ def test_precision_falls_for_samples_outside_and_recall_for_samples_on_one_spot(
     assert np.isnan(measures.precision_recall(real[:3], real)[1])
 
 
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.sqrt(((a - b) ** 2).sum()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_memorisation_coverage_precision_and_recall_are_those_of_plain_loops(seed):
+    x, real, modes = some(9, 3, seed), some(40, 3, seed + 10), some(6, 3, seed + 20)
+    usual = np.median(
+        [min(distance(a, b) for j, b in enumerate(real) if j != i) for i, a in enumerate(real)]
+    )
+    copied = [min(distance(a, b) for b in real) / usual for a in x]
+    np.testing.assert_allclose(measures.memorisation(x, real), copied)
+
+    hit = {min(range(6), key=lambda m, a=a: distance(a, modes[m])) for a in x}
+    assert measures.coverage(x, modes) == len(hit) / 6
+
+    def inside(points: np.ndarray, centres: np.ndarray) -> float:
+        count = 0
+        for point in points:
+            for i, centre in enumerate(centres):
+                others = sorted(distance(centre, c) for j, c in enumerate(centres) if j != i)
+                if distance(point, centre) <= others[2]:
+                    count += 1
+                    break
+        return count / len(points)
+
+    found = measures.precision_recall(x, real)
+    assert found == pytest.approx((inside(x, real), inside(real, x)))
+    assert 0 < found[0] < 1 or 0 < found[1] < 1
+
+
 @pytest.mark.parametrize("n", [4, 60])
 @pytest.mark.parametrize("parts", [[60], [1, 30, 29], [7] * 8 + [4]])
 def test_frechet_distance_is_the_textbook_formula_however_features_are_cut(n, parts):
