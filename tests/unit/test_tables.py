@@ -113,6 +113,24 @@ def _row(table: pd.DataFrame, run: str, **where) -> pd.Series:
     return held.iloc[0]
 
 
+def test_gains_over_random_stand_beside_those_over_the_reference(scores):
+    rows = _demo(scores)
+    table = scores.table(rows)
+    random, unguided, mgd3 = (_row(table, r["run"]) for r in rows)
+    for row in (unguided, mgd3):
+        expected = row.last_mean - random.last_mean
+        assert row.gain_random == pytest.approx(expected)
+        assert row.gain_random_low < expected < row.gain_random_high
+        assert row.gain_random_n == 3
+    assert pd.isna(random.gain_random)
+    shown = f"{mgd3.gain_random:+.2f} ["
+    assert shown in markdown(table, "t") and "over random (last)" in markdown(table, "t")
+    # A terminal shows them where they fit.
+    assert shown in terminal(table, 200) and shown not in terminal(table, 100)
+    # Without a row of random images there is no such column.
+    assert "random" not in markdown(scores.table(rows[1:]), "t")
+
+
 def test_figures_are_means_and_stds_with_ddof_0(scores):
     table = scores.table(_demo(scores))
     raw = load_scores(scores.files)

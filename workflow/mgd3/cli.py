@@ -332,6 +332,16 @@ def _sweep_plot(args: argparse.Namespace) -> None:
             accuracy_over(results, args.runs, setting, args.output)
 
 
+def _cost_plot(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from .cost_plot import accuracy_over_cost
+    from .tables import load_results
+
+    costs = pd.read_csv(args.costs, dtype={"dataset": str, "run": str}, keep_default_na=False)
+    accuracy_over_cost(load_results(args.results), costs, args.output)
+
+
 def _trade_off(args: argparse.Namespace) -> None:
     import pandas as pd
 
@@ -585,6 +595,7 @@ def _parser() -> argparse.ArgumentParser:
     stage("grid", _grid, "a picture of a distilled set", "distilled", "output")
     stage("overview", _overview, "a picture of the table", "results", "output")
     stage("sweep-plot", _sweep_plot, "accuracy over a setting", "results", "runs", "over", "output")
+    stage("cost-plot", _cost_plot, "accuracy over seconds", "results", "costs", "output")
     stage("trade-off", _trade_off, "representativeness against diversity", "results", "output")
     stage("sample-map", _sample_map, "samples among the originals", "mapped", "runs", "output")
     stage("trade-off-images", _trade_off_images, "representativeness and diversity by class",
@@ -710,6 +721,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "of": _json("an object"),
     "measures": _PATHS,
     "points": {**_PATH, "help": "output: the coordinates of the map"},
+    "costs": {**_PATH, "help": "what `cost` wrote"},
     "mapped": {**_PATH, "help": "the coordinates of the map"},
     "grid": {**_json("a list of objects"), "help": "JSON list: every setting to try"},
     "keep": {**_INT, "help": "settings of the rung"},
@@ -742,7 +754,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "validation", "scores",
          "paper", "reported", "distilled", "results", "embedded", "measures", "mapped",
          "mirrored", "rung", "judged", "judged_originals", "measured", "sets", "recorded",
-         "decoded")  # fmt: skip
+         "decoded", "costs")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
                  "threads", "batch", "overlay"}  # fmt: skip
 
@@ -751,7 +763,7 @@ _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base",
 _FROM_FOLDER = ("latents", "sample", "trajectory", "decode-modes", "embed", "tune-sample",
                 "tune-proxy")  # fmt: skip
 # Stages that write a picture as PNG and as SVG.
-_WITH_SVG = ("overview", "sweep-plot", "trade-off", "sample-map", "trade-off-images",
+_WITH_SVG = ("overview", "cost-plot", "sweep-plot", "trade-off", "sample-map", "trade-off-images",
              "trade-off-over-stops", "images-over-stops", "trajectories",
              "modes-and-samples", "tune-surface")  # fmt: skip
 # Stages whose files lie in several folders: the part of the generator beside which the record lies.

@@ -21,7 +21,7 @@ VERSIONS: dict[str, int] = {
     "pixels": 1,
     "relabel": 1,
     "evaluate": 1,
-    "tables": 2,
+    "tables": 3,
     "cost": 2,
     "embed": 1,
     "tune_rung": 1,

@@ -69,6 +69,28 @@ rule overview:
         "mgd3 overview {input:q} --output {output.png:q} > {log:q} 2>&1"
 
 
+rule cost_plot:
+    input:
+        results=rules.tables.output.csv,
+        costs=rules.cost.output.csv,
+    output:
+        png=report(
+            LAYOUT.report("figures/accuracy_over_cost.png"),
+            caption="../report/cost_plot.rst",
+            category="1. Results",
+            labels={"what": "accuracy over seconds"},
+        ),
+        svg=LAYOUT.report("figures/accuracy_over_cost.svg"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_cost_plot.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["plots"],
+    shell:
+        "mgd3 cost-plot {input.results:q} --costs {input.costs:q} --output {output.png:q} > {log:q} 2>&1"
+
+
 rule grid:
     input:
         f"results/{{dataset}}/distilled/{{run}}/ipc{{ipc}}/gen{CONFIG.generation_seeds[0]}/images.safetensors",

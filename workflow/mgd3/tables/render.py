@@ -11,14 +11,17 @@ import pandas as pd
 from ..names import ipc_text
 from ..statistics import LEVEL, REPLICATES
 from .paper import ON_ANOTHER
+from .results import CONTROL
 
 NONE = "n/a"
 ABSENT = "–"
 _WIDTH = 120
 _COLUMNS = (
     *("n", "labels", "best", "paper", "best − paper", "reported", "last", "σ sets/trainings"),
-    *("selected", "gain (last)"),
+    *("selected", "over random (last)", "gain (last)"),
 )
+# What a terminal leaves out where the table is too wide for it.
+_WIDE = "over random (last)"
 # Where nothing is held of these, they would be columns of dashes.
 _PRINTED = {
     "labels": "label_bytes",
@@ -27,6 +30,7 @@ _PRINTED = {
     "paper": "paper_printed",
     "best − paper": "difference_paper",
     "reported": "reported_printed",
+    "over random (last)": "gain_random",
 }
 
 
@@ -66,7 +70,7 @@ def spread(mean, std) -> str:
 def gain(row: pd.Series, figure: str = "last") -> str:
     """`+1.20 [+0.35, +2.04] *`, the star when the interval excludes 0."""
     mean, low, high = (row[f"gain_{figure}{s}"] for s in ("", "_low", "_high"))
-    if row.reference == row.run:
+    if figure != CONTROL and row.reference == row.run:
         return "reference"
     if _missing(mean):
         return NONE
@@ -100,6 +104,7 @@ def _cells(row: pd.Series, columns: Sequence[str]) -> list[str]:
         "labels": ABSENT if _missing(row.label_bytes) else byte_text(row.label_bytes),
         "σ sets/trainings": _components(row),
         "gain (last)": gain(row),
+        "over random (last)": gain(row, CONTROL),
         **{f: spread(row[f"{f}_mean"], row[f"{f}_std"]) for f in ("last", "best", "selected")},
     }
     return [text[c] for c in columns]
@@ -209,6 +214,10 @@ def notes(results: pd.DataFrame) -> list[str]:
             for rival in rivals:
                 of = ", ".join(dict.fromkeys(pairs[pairs.reference == rival].label))
                 said.append(f"The reference of {of} is {names.get(rival, rival)} (`{rival}`).")
+    if results.gain_random.notna().any():
+        said.append(
+            "Over random: the same difference to real images drawn at random, the first such row."
+        )
     if results.variance_last_generation.notna().any():
         said.append(
             "`σ sets/trainings`: standard deviation of `last` between the distilled sets of a "
@@ -364,9 +373,10 @@ def terminal(results: pd.DataFrame, width: int = 110) -> str:
             & (results.ipc == ipc)
         ]
         columns = _columns(here)
-        header = ["method", *columns]
-        rows = [[_label(row), *_cells(row, columns)] for _, row in here.iterrows()]
-        widths = _widths(header, rows)
+        header, rows, widths = _terminal_table(here, columns)
+        if sum(widths) + 2 * len(header) - 2 > width and _WIDE in columns:
+            columns.remove(_WIDE)
+            header, rows, widths = _terminal_table(here, columns)
         widths[0] -= max(0, sum(widths) + 2 * len(header) - 2 - width)
         widths[0] = max(widths[0], 12)
         shorten = [[_shorten(row[0], widths[0]), *row[1:]] for row in rows]
@@ -379,6 +389,14 @@ def terminal(results: pd.DataFrame, width: int = 110) -> str:
         out.append("")
     out += _wrap([note.replace("`", "") for note in notes(results)], width)
     return "\n".join(out) + "\n"
+
+
+def _terminal_table(
+    here: pd.DataFrame, columns: Sequence[str]
+) -> tuple[list[str], list[list[str]], list[int]]:
+    header = ["method", *columns]
+    rows = [[_label(row), *_cells(row, columns)] for _, row in here.iterrows()]
+    return header, rows, _widths(header, rows)
 
 
 def _shorten(text: str, width: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from .paper import ON_ANOTHER, PaperFigure, PaperKey, paper_key, published
 from .scores import FIGURES, KEY, PAIR, Predictions
 
 GAIN_FIGURES = ("last", "best")
+# The gain over real images drawn at random, whatever the reference.
+CONTROL = "random"
 # A row that no single training gives: the mean over GLaD's networks, and then over its data sets.
 CROSS_MEAN = "cross_mean"
 CROSS_FAMILY = "glad"
@@ -58,6 +60,8 @@ def make_tables(
     Returns:
         Accuracies in per cent, gains in percentage points, variances in squared percentage points.
         Missing figures are None. `reference` is the run's own slug where it is the reference.
+        `gain_last` and `gain_best` are over it; `gain_random` is of the last evaluation, over the
+        first listed run of `random`.
 
     Raises:
         UserError: no listed run has scores, or predictions are missing or do not fit.
@@ -78,7 +82,13 @@ def make_tables(
             rival = _reference(row, here, place, reference)
             record["reference"] = rival
             if rival not in (None, row["run"]):
-                record |= _gains(cell, place[rival], predictions, replicates)
+                for figure in GAIN_FIGURES:
+                    gain = _gain(figure, cell, place[rival], predictions, replicates)
+                    record |= _gain_columns(figure, gain)
+            control = _control(here)
+            if control not in (None, row["run"]):
+                gain = _gain("last", cell, place[control], predictions, replicates)
+                record |= _gain_columns(CONTROL, gain)
             key = paper_key(row["method"], row["run"], row.get("generator"), _settings(cell))
             record |= _printed(record, paper, reported, key)
             table.append(record)
@@ -89,7 +99,7 @@ def make_tables(
 def _columns() -> list[str]:
     spread = [f"{f}_{s}" for f in FIGURES for s in ("mean", "std", "n")]
     checked = [f"validation_{c}" for c in spread]
-    gains = [f"gain_{f}{s}" for f in GAIN_FIGURES for s in ("", "_low", "_high", "_n")]
+    gains = [f"gain_{f}{s}" for f in (*GAIN_FIGURES, CONTROL) for s in ("", "_low", "_high", "_n")]
     parts = ("generation", "training", "clipped")
     variances = [f"variance_{f}_{p}" for f in GAIN_FIGURES for p in parts]
     return [
@@ -217,46 +227,41 @@ def _reference(
     return rival["run"]
 
 
-def _gains(
-    cell: pd.DataFrame, rival: pd.DataFrame, predictions: Predictions, replicates: int
-) -> dict[str, Any]:
-    own, other = (dict(zip(_pairs(c), c.path, strict=True)) for c in (cell, rival))
-    pairs = common_pairs(own, other)
-    record: dict[str, Any] = {}
-    for figure in GAIN_FIGURES:
-        gain = None
-        if pairs:
-            gain = _gain(
-                figure, [own[p] for p in pairs], [other[p] for p in pairs], pairs, predictions,
-                seed_of("gain", *map(str, cell[KEY].iloc[0]), str(rival.run.iloc[0]), figure),
-                replicates,
-            )  # fmt: skip
-        record |= {
-            f"gain_{figure}": gain.mean if gain else None,
-            f"gain_{figure}_low": gain.low if gain else None,
-            f"gain_{figure}_high": gain.high if gain else None,
-            f"gain_{figure}_n": gain.n if gain else 0,
-        }
-    return record
+def _control(here: Sequence[Mapping[str, Any]]) -> str | None:
+    """The slug of the first listed run of `random`."""
+    return next((row["run"] for row in here if row["method"] == CONTROL), None)
 
 
 def _gain(
     figure: str,
-    own: Iterable,
-    other: Iterable,
-    pairs: Sequence[tuple[int, int]],
+    cell: pd.DataFrame,
+    rival: pd.DataFrame,
     predictions: Predictions,
-    seed: int,
     replicates: int,
-) -> Gain:
-    run, labels = predictions.correct(own, figure)
-    base, base_labels = predictions.correct(other, figure)
+) -> Gain | None:
+    """Of the seed pairs that both have; None where they share none."""
+    own, other = (dict(zip(_pairs(c), c.path, strict=True)) for c in (cell, rival))
+    pairs = common_pairs(own, other)
+    if not pairs:
+        return None
+    run, labels = predictions.correct([own[p] for p in pairs], figure)
+    base, base_labels = predictions.correct([other[p] for p in pairs], figure)
     if not np.array_equal(labels, base_labels):
         raise UserError(
-            f"{next(iter(own))} and {next(iter(other))} were scored on different test images",
+            f"{own[pairs[0]]} and {other[pairs[0]]} were scored on different test images",
             "the data set has changed: delete the older scores and run again",
         )
+    seed = seed_of("gain", *map(str, cell[KEY].iloc[0]), str(rival.run.iloc[0]), figure)
     return paired_gain(run, base, [g for g, _ in pairs], seed=seed, replicates=replicates)
+
+
+def _gain_columns(name: str, gain: Gain | None) -> dict[str, Any]:
+    return {
+        f"gain_{name}": gain.mean if gain else None,
+        f"gain_{name}_low": gain.low if gain else None,
+        f"gain_{name}_high": gain.high if gain else None,
+        f"gain_{name}_n": gain.n if gain else 0,
+    }
 
 
 def _printed(
