@@ -24,6 +24,8 @@ from mgd3.errors import UserError
 from mgd3.evaluation.protocols import PROTOCOLS, StepBudget
 from mgd3.evaluation.stage import evaluate
 from mgd3.methods import Job
+from mgd3.networks import create_network
+from mgd3.teachers.model import save
 from mgd3.tuning import trials
 from mgd3.tuning.plan import tunings
 from mgd3.tuning.report import report
@@ -214,6 +216,23 @@ def test_the_proxy_counts_modes_with_an_image_that_is_recognised(tmp_path, monke
     monkeypatch.setattr(trials, "_recognised", lambda *_: np.zeros(6, dtype=bool))
     trials.proxy(path, [], Path(), Path(), 8, Path(), tmp_path / "score.json")
     assert artifacts.load_json(tmp_path / "score.json")["score"] == 0
+
+
+def test_the_teacher_is_asked_by_the_name_of_the_class(tmp_path):
+    """Its classes stand in another order than the data set's."""
+    names = ["b", "c", "a"]
+    torch.manual_seed(0)
+    network = create_network("conv3", 3, 32, "soft").eval()
+    card = {"teacher": "conv3-32", "network": "conv3", "classes": names, "size": 32}
+    save(tmp_path, network.state_dict(), {**card, "mean": [0.5] * 3, "std": [0.25] * 3})
+    draws = torch.Generator().manual_seed(0)
+    coarse = torch.randint(256, (24, 3, 4, 4), dtype=torch.uint8, generator=draws)
+    images, labels = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3), torch.arange(24) % 3
+    found = trials._recognised(images, labels, tmp_path, ["a", "b", "c"], "cpu")
+    with torch.no_grad():
+        seen = [names[network((x[None] / 255 - 0.5) / 0.25).argmax()] for x in images]
+    expected = [seen[i] == "abc"[i % 3] for i in range(24)]
+    assert found.tolist() == expected and 0 < sum(expected) < 24
 
 
 def test_a_training_is_scored_by_the_validation_split(tmp_path, monkeypatch):

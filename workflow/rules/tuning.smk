@@ -174,7 +174,7 @@ rule tune_report:
         csv=report(
             LAYOUT.report("tables/tuning.csv"),
             caption="../report/tuning.rst",
-            category="3. Tuning",
+            category="4. Tuning",
             labels={"what": "every setting that was tried"},
         ),
         md=LAYOUT.report("tables/tuning.md"),
@@ -202,7 +202,7 @@ rule tune_surface:
         png=report(
             LAYOUT.report("figures/tuning_{tuning}.png"),
             caption="../report/tuning.rst",
-            category="3. Tuning",
+            category="4. Tuning",
             labels=lambda wildcards: {
                 "what": LAYOUT.tunings[wildcards.tuning].run.label
             },

@@ -53,7 +53,9 @@ def judge(
     network = load(folder, device).slice(teacher_classes or classes)
     features, seen = [], []
     for part in held["images"].split(_BATCH):
-        x = normalise(_crop(part.to(device), teacher, network.size), network.mean, network.std)
+        x = normalise(
+            crop_as_tested(part.to(device), teacher, network.size), network.mean, network.std
+        )
         features.append(network.features(x).float().cpu())
         seen.append(network(x).argmax(1).cpu())
     found = {"features": torch.cat(features), "predicted": torch.cat(seen)}
@@ -67,7 +69,7 @@ def judge(
     artifacts.save_tensors(output, tensors, {"classes": classes, "teacher": about})
 
 
-def _crop(images: Tensor, teacher: str, size: int) -> Tensor:
+def crop_as_tested(images: Tensor, teacher: str, size: int) -> Tensor:
     """As the teacher's test images: shorter side to `test_resize`, the central square of `size`."""
     images = resize_tensor(images, get_teacher(teacher).test_resize)
     start = round((images.shape[-1] - size) / 2)

@@ -19,12 +19,13 @@ from .. import artifacts
 from ..augment import normalise
 from ..clustering import centroids
 from ..data.index import Index
-from ..evaluation.stage import evaluate, resize
+from ..evaluation.stage import evaluate
 from ..generators.vae import load_vae, to_size
 from ..latents import Latents
 from ..methods import Job, distiller
+from ..metrics.judging import crop_as_tested
 from ..metrics.measures import coverage
-from ..teachers import load
+from ..teachers import TEACHER_FILES, load
 from .rungs import setting_of
 
 _CHUNK = 256
@@ -82,7 +83,9 @@ def proxy(
     held = artifacts.load_tensors(distilled, ["images", "labels"])
     originals = Latents(latent_files, Index.read(index))
     samples = _encoded(held["images"], vae_folder, size, device)
-    recognised = _recognised(held["images"], held["labels"], teacher_folder, originals, device)
+    recognised = _recognised(
+        held["images"], held["labels"], teacher_folder, originals.classes, device
+    )
     covered, scores = [], []
     for label, name in enumerate(originals.classes):
         own = (held["labels"] == label).numpy()
@@ -110,13 +113,13 @@ def _encoded(images: Tensor, vae_folder: Path, size: int, device: str) -> np.nda
 
 @torch.inference_mode()
 def _recognised(
-    images: Tensor, labels: Tensor, folder: Path, originals: Latents, device: str
+    images: Tensor, labels: Tensor, folder: Path, classes: Sequence[str], device: str
 ) -> np.ndarray:
-    """Which images the teacher takes for their class, bool [N]."""
-    teacher = load(folder, device).slice(originals.classes)
-    right = []
+    """Which images the teacher takes for their class, bool [N]; `labels` count in `classes`."""
+    teacher = load(folder, device).slice(classes)
+    name, right = artifacts.load_json(folder / TEACHER_FILES[1])["teacher"], []
     for part, wanted in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):
-        pixels = resize(part, teacher.size).to(device)
+        pixels = crop_as_tested(part.to(device), name, teacher.size)
         x = normalise(pixels, teacher.mean, teacher.std)
         right.append(teacher(x).argmax(1) == wanted.to(device))
     return torch.cat(right).cpu().numpy()
