@@ -48,7 +48,7 @@ def surface(table: pd.DataFrame, tuning: str, output: Path) -> None:
     xs = sorted(held[x_key].unique())
     ys = sorted(held[y_key].unique()) if y_key else [None]
     width = max(2.6, 0.62 * len(xs) + 1.1) * len(columns)
-    height = (0.42 * len(ys) + 0.95) * len(rungs) + 0.5
+    height = (0.34 * len(ys) + 0.85) * len(rungs) + 0.5
     with figure(output, max(width, 4.2), height, "constrained") as plot:
         grid = plot.subplots(len(rungs), len(columns), squeeze=False)
         for row, column in zip(grid, rungs, strict=True):
@@ -71,9 +71,8 @@ def surface(table: pd.DataFrame, tuning: str, output: Path) -> None:
         for axes in grid[-1]:
             axes.set_xlabel(NAMES[x_key])
         first = held.iloc[0]
-        plot.supxlabel(
-            f"{first['dataset']}, {first['ipc']} per class; boxed: chosen", fontsize=8, color=MUTED
-        )
+        note = f"{first['dataset']}, {first['ipc']} per class; boxed: chosen, empty: dropped before"
+        plot.supxlabel(note, fontsize=8, color=MUTED)
 
 
 def _title(column: str, held: pd.DataFrame) -> str:
@@ -91,9 +90,10 @@ def _cells(axes: Any, cells: np.ndarray, low: float, high: float, form: str) -> 
     axes.imshow(shade, cmap="Greys", vmin=0, vmax=1, aspect="auto")
     for (y, x), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            colour = "white" if shade[y, x] > 0.45 else "black"
+            colour = "white" if shade[y, x] > 0.5 else "black"
             axes.text(x, y, form.format(value), ha="center", va="center", color=colour, fontsize=8)
     axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _box(axes: Any, x: int, y: int) -> None:
