@@ -20,6 +20,7 @@ import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel
 from PIL import Image
 from timing import Row, arguments, fastest, flops, interleaved, one_thread, report
+from torch import nn
 
 from mgd3 import artifacts
 from mgd3.generators.dit import DiTGenerator
@@ -84,9 +85,11 @@ def make_generator(
     """Random weights, drawn on the device; the same in each dtype, to its rounding."""
     torch.manual_seed(0)
     with torch.device(device):
-        parts = [part.to(dtype).eval().requires_grad_(False) for part in
-                 (make_dit(size), make_vae(size))]  # fmt: skip
-    return DiTGenerator(parts[0], VAECodec(parts[1]), SCHEDULER)
+        dit, vae = make_dit(size), make_vae(size)
+    for part in (dit, vae):
+        nn.Module.to(part, dtype)  # diffusers' own `to` warns of nothing
+        part.eval().requires_grad_(False)
+    return DiTGenerator(dit, VAECodec(vae), SCHEDULER)
 
 
 def make_items(generator: DiTGenerator, count: int) -> list[Item]:

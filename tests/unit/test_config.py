@@ -128,6 +128,16 @@ def test_a_generator_folder_may_lie_anywhere(dit_folder):
     assert "/" not in resolved.runs[0].slug
 
 
+def test_large_generators_encode_in_bfloat16_into_folders_of_their_own(dit_folder):
+    spaces = {}
+    for name in ("mnist-dit", "dit", str(dit_folder)):
+        layout = Layout(resolve(raw({**MGD3, "generator": name}, datasets=["mnist"])), ROOT)
+        (space,) = layout.spaces.values()
+        spaces[name] = (space.precision, "bfloat16" in space.name)
+    assert spaces.pop("dit") == ("bfloat16", True)
+    assert set(spaces.values()) == {("float32", False)}
+
+
 def test_lists_sweep():
     runs = resolve(raw({**MGD3, "lambda": [0, 0.1], "t_sg": [10, 25], "modes": "random"})).runs
     pairs = [(run.settings["lambda"], run.settings["t_sg"]) for run in runs]

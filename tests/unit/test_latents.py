@@ -24,6 +24,7 @@ from mgd3.data.images import (
 )
 from mgd3.data.index import Index, write_index
 from mgd3.errors import UserError
+from mgd3.generators.registry import GENERATORS
 from mgd3.generators.vae import load_vae
 from mgd3.latents import Latents, encode
 from mgd3.methods import Job
@@ -141,6 +142,26 @@ def test_latents_are_the_encoders_keyed_by_class_and_image(root, dit_folder, enc
     mean, logvar = load_vae(dit_folder).encode(read_images(dataset.source, keys, 32))
     torch.testing.assert_close(latents.mean(name), mean)
     torch.testing.assert_close(latents.logvar(name), logvar)
+
+
+def test_bfloat16_moves_the_latents_of_a_trained_encoder_by_a_fortieth_at_most(tmp_path):
+    """The error that docs/performance.md states; modes are means of many."""
+    dataset = make_dataset("mnist")
+    classes = dataset.source.classes()[:1]
+    found = []
+    for precision in ("float32", "bfloat16"):
+        file = tmp_path / precision
+        encode(dataset, GENERATORS["mnist-dit"].folder, classes, 32, file, precision=precision)
+        assert artifacts.tensor_metadata(file)["precision"] == precision
+        found.append(artifacts.load_tensors(file))
+    exact, rounded = found
+    for name in classes:
+        wanted, given = (held[f"mean/{name}"].flatten(1) for held in (exact, rounded))
+        assert given.dtype == torch.float32
+        share = (given - wanted).norm(dim=1) / wanted.norm(dim=1)
+        assert 0 < share.max() < 0.025
+        shift = (given - wanted).mean(dim=0).norm() / wanted.mean(dim=0).norm()
+        assert shift < 0.01
 
 
 def test_latents_follow_the_split_of_the_data_set_not_of_the_file(root, encoded, tmp_path):

@@ -132,6 +132,7 @@ def _latents(args: argparse.Namespace) -> None:
         args.output,
         _device(args),
         mirrored=args.flip,
+        precision=args.precision,
     )
 
 
@@ -527,7 +528,7 @@ def _parser() -> argparse.ArgumentParser:
           "teacher", "folder", "file")  # fmt: skip
     stage(
         "latents", _latents, "encode the train images of some classes",
-        data, "generator", "classes", "size", "flip", "output", *run_on,
+        data, "generator", "classes", "size", "flip", "precision?", "output", *run_on,
     )  # fmt: skip
     stage(
         "modes", _modes, "find k = IPC modes per class",
@@ -677,6 +678,11 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "choices": ["mean", "sample"],
         "default": "mean",
         "help": "what of an image's posterior is clustered",
+    },
+    "precision": {
+        "choices": ["float32", "bfloat16"],
+        "default": "float32",
+        "help": "of the encoder; what is written is float32",
     },
     "discovery": {"choices": list(DISCOVERIES)},
     "pca": {**_INT, "help": "components in which to cluster"},

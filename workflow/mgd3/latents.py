@@ -19,6 +19,7 @@ from .data.index import Index
 from .data.registry import Dataset
 from .errors import UserError
 from .progress import Progress
+from .runtime import network_dtype
 from .seeding import torch_generator
 
 _CHUNK = 256
@@ -32,6 +33,7 @@ def encode(
     output: Path,
     device: str = "cpu",
     mirrored: bool = False,
+    precision: str = "float32",
 ) -> None:
     """Write posterior means and log-variances of images cropped to `size`, scaled, keyed by class.
 
@@ -41,13 +43,14 @@ def encode(
 
     Args:
         mirrored: encode the crops' mirror images.
+        precision: of the encoder, float32 or bfloat16.
 
     Raises:
         UserError: undecodable images, all of them named; or latents that are not finite.
     """
     from .generators.vae import load_vae  # imports diffusers, which readers of latents do not need
 
-    vae = load_vae(vae_folder, device=device)
+    vae = load_vae(vae_folder, device=device, dtype=network_dtype(precision, device))
     keys = {name: dataset.source.training_images(name) for name in classes}
     chunks = [
         (name, keys[name][start : start + _CHUNK])
@@ -87,6 +90,7 @@ def encode(
         "undecodable": {name: sorted({*keys[name]} - {*images[name]}) for name in classes},
         "size": size,
         "mirrored": mirrored,
+        "precision": precision,
     }
     artifacts.save_tensors(output, tensors, metadata)
 

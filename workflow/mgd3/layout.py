@@ -76,16 +76,18 @@ class Space:
     """A latent space: real images of one origin, at one size, through one encoder.
 
     Attributes:
-        name: as it stands in paths: encoder, size in pixels, crop.
+        name: as it stands in paths: encoder, size in pixels, crop, and precision if not float32.
         origin: what the images are part of; spaces of equal origin and name share their files.
         size: side of the images, pixels.
         vae_folder: pipeline folder whose VAE is the encoder.
+        precision: of the encoder's weights and arithmetic.
     """
 
     name: str
     origin: str
     size: int
     vae_folder: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,10 @@ class Layout:
         origin = self.datasets[dataset].origin
         if entry.recipe or origin == dataset:
             origin = dataset + self.states[dataset]
-        return Space(f"{encoder}-{size}-adm", origin, size, folder)
+        name = f"{encoder}-{size}-adm"
+        if entry.encoded_in != "float32":
+            name += f"-{entry.encoded_in}"
+        return Space(name, origin, size, folder, entry.encoded_in)
 
     def origin_choice(self, origin: str) -> Any:
         """What `--dataset` takes for all images of an origin, whatever is made of them."""

@@ -24,13 +24,15 @@ rule latents:
         dataset=lambda wildcards: compact(LAYOUT.origin_choice(wildcards.origin)),
         generator=lambda wildcards: space_of(wildcards).vae_folder,
         size=lambda wildcards: space_of(wildcards).size,
+        precision=lambda wildcards: space_of(wildcards).precision,
         classes=lambda wildcards: compact(
             LAYOUT.latent_classes[wildcards.origin, wildcards.block]
         ),
         flip=lambda wildcards: ["--flip"] if wildcards.flips else [],
     shell:
         "mgd3 latents --dataset {params.dataset:q} --generator {params.generator:q}"
-        " --classes {params.classes:q} --size {params.size:q} {params.flip:q} --output {output:q}"
+        " --classes {params.classes:q} --size {params.size:q} {params.flip:q}"
+        " --precision {params.precision:q} --output {output:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 

@@ -108,6 +108,11 @@ class GeneratorEntry:
         return "sample" if self.family == "sd" else "mean"
 
     @property
+    def encoded_in(self) -> str:
+        """The precision of its image encoder: the one it samples in where a run names none."""
+        return self.defaults.get("precision", "float32")
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Its files, relative to its folder: of a user's own folder those that are there."""
         if self.folder is None:
