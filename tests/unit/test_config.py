@@ -218,6 +218,8 @@ VALUES = {
     "dsa": [True, False],
     "objective": ["dc", "dm"],
     "stages": [None, 1, 3],
+    "warmup_epochs": [None, 0, 10],
+    "bn_weight": [0.01, 0, 0.05],
     "candidates": [300, 30],
     "crops": [5, 1, 50],
 }
@@ -233,6 +235,8 @@ ROWS = {
     **{key: {"method": "dc"} for key in MATCHING},
     "objective": PRIOR,
     "stages": PRIOR,
+    "warmup_epochs": {"method": "idc"},
+    "bn_weight": {"method": "sre2l"},
     **{key: {"method": "rded"} for key in ("teacher", "candidates", "crops")},
 }
 
@@ -240,7 +244,8 @@ ROWS = {
 def test_different_settings_never_share_a_slug():
     assert set(VALUES) == set(RUN_KEYS)
     defaults = [slug(), slug({"method": "random"}), slug({"method": "rded"}), slug(MANIFOLD)]
-    defaults += [slug({"method": "dc"}), slug(PRIOR)]
+    defaults += [slug(PRIOR), slug({"method": "idc"}), slug({"method": "dc"})]
+    defaults += [slug({"method": "sre2l"})]
     slugs = list(defaults)
     for key, values in VALUES.items():
         of_key = [slug(ROWS.get(key, MGD3), **{key: value}) for value in values]

@@ -34,20 +34,29 @@ from mgd3.matching import (
     row_cosine,
     to_uint8,
 )
-from mgd3.methods import METHODS, Job, distiller
+from mgd3.methods import METHODS, Job, distiller, idc
 from mgd3.networks import create_network
 
 CLASSES = ["digit-3", "digit-0", "digit-7"]
 ALL = [*CLASSES, "digit-1"]
 IPC = 3
-TINY = {"network": "convnet3", "size": 8, "real_batch": 8, "iterations": 2}
+TINY = {"network": "convnet3-narrow", "size": 8, "real_batch": 8, "iterations": 2}
 # Every method here, with settings that are cheap.
 METHOD_SETTINGS = {
     "dm": ("dm", TINY),
     "dc": ("dc", TINY),
     "dc-trained": ("dc", {**TINY, "outer_loop": 2, "inner_loop": 2, "init": "real"}),
+    "idc": (
+        "idc",
+        {**TINY, "real_batch": 64, "learning_rate": 3.0, "inner_loop": 1, "warmup_epochs": 1},
+    ),
 }
 EACH = pytest.mark.parametrize("case", METHOD_SETTINGS)
+
+
+@pytest.fixture(autouse=True)
+def less_to_learn(monkeypatch):
+    monkeypatch.setattr(idc, "_LEARNED", 100)
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +151,11 @@ def test_an_interrupted_job_ends_as_if_it_had_not_been(job_of, case, tmp_path, m
     path = tmp_path / "state"
     run, step = [], Matching.step
 
-    def dying(self, iteration, *arguments):
+    def dying(self, iteration, *arguments, **options):
         run.append(iteration)
         if iteration == 2:
             raise KeyboardInterrupt
-        return step(self, iteration, *arguments)
+        return step(self, iteration, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Matching, "step", dying)
@@ -154,9 +163,9 @@ def test_an_interrupted_job_ends_as_if_it_had_not_been(job_of, case, tmp_path, m
             distilled(job_of, case, settings, unfinished=path)
     assert path.is_file()
 
-    def watched(self, iteration, *arguments):
+    def watched(self, iteration, *arguments, **options):
         run.append(iteration)
-        return step(self, iteration, *arguments)
+        return step(self, iteration, *arguments, **options)
 
     run.clear()
     monkeypatch.setattr(Matching, "step", watched)
@@ -179,7 +188,9 @@ def test_a_checkpoint_of_other_settings_is_not_taken(job_of, tmp_path, monkeypat
     )
 
 
-@pytest.mark.parametrize(("case", "rate"), [("dm", 1.0), ("dc", 0.1), ("dc-trained", 0.1)])
+@pytest.mark.parametrize(
+    ("case", "rate"), [("dm", 5.0), ("dc", 0.3), ("dc-trained", 0.3), ("idc", 30.0)]
+)
 def test_its_loss_falls(job_of, case, rate, monkeypatch):
     losses = []
     monkeypatch.setattr(
@@ -188,7 +199,8 @@ def test_its_loss_falls(job_of, case, rate, monkeypatch):
     # Always the same network, batch and augmentation, so that losses can be compared.
     fresh, draws = matching.fresh_network, matching.torch_generator
     monkeypatch.setattr(matching, "fresh_network", lambda *a: fresh(*a[:-1], 0))
-    monkeypatch.setattr(matching, "torch_generator", lambda what, *keys: draws(what))
+    for module in (matching, idc):
+        monkeypatch.setattr(module, "torch_generator", lambda what, *keys: draws(what))
     distilled(job_of, case, {"size": 16, "iterations": 12, "learning_rate": rate})
     assert losses[0][-3:].mean() < 0.9 * losses[0][0]
 
@@ -210,6 +222,83 @@ def test_dc_has_its_own_loops_by_ipc(job_of, monkeypatch):
         settings = {"outer_loop": None, "inner_loop": None}
         distilled(job_of, "dc", settings, ipc=ipc)
         assert (found["outer"], found["inner"]) == wanted
+
+
+def test_idc_goes_by_the_number_of_classes(job_of):
+    own = dict.fromkeys(("learning_rate", "warmup_epochs", "real_batch"))
+    job = job_of("idc", own)
+    assert idc.recipe_of(job) == idc.FEW
+    many = replace(job, index=replace(job.index, classes=[f"class {k}" for k in range(100)]))
+    assert idc.recipe_of(many) == idc.MANY
+    given = idc.recipe_of(job_of("idc", {**own, "warmup_epochs": 0}))
+    assert given == replace(idc.FEW, warmup_epochs=0)
+
+
+def test_idc_s_rate_is_of_images_from_0_to_1_and_goes_by_ipc_and_area(job_of, monkeypatch):
+    seen = []
+    monkeypatch.setattr(idc, "iteration_of", lambda problem, *_: seen.append(problem))
+    monkeypatch.setattr(matching, "optimise", lambda *_, **__: None)
+    distilled(job_of, "idc", {"learning_rate": 3e-3, "size": 16})
+    (found,) = seen
+    assert found.optimiser.defaults["lr"] == pytest.approx(3e-3 * IPC / 10 * (16 / 224) ** 2)
+    for name in CLASSES:
+        pixels = found.synthesis.tensors(name)[PIXELS]
+        assert pixels.min() >= 0 and pixels.max() <= 1 and pixels.max() > 0.5
+        torch.testing.assert_close(
+            to_uint8(found.synthesis.images(name)), (pixels * 255).round().to(torch.uint8)
+        )
+
+
+def idc_problem():
+    """Two classes of real images that a network can tell apart."""
+    draws = torch.Generator().manual_seed(4)
+    images = {
+        name: (torch.rand((150, 3, 16, 16), generator=draws) * 120 + bright).to(torch.uint8)
+        for name, bright in (("a", 0), ("b", 100))
+    }
+    synthesis = Synthesis({n: {PIXELS: torch.rand(2, 3, 16, 16).requires_grad_()} for n in "ab"})
+    return problem(synthesis, real=Real(images, "cpu"), operations=("color", "crop", "cutout"))
+
+
+def test_idc_s_networks_learn_from_real_images_before_and_between_steps(monkeypatch):
+    recipe = replace(idc.FEW, warmup_epochs=3)
+    given, seen = idc_problem(), []
+
+    def step(self, iteration, step, distance, choose):
+        assert choose(self.operations, None) == ("color", "crop", "cutout")
+        assert distance.keywords == {"distance": absolute, "least_dims": 4}
+        seen.append(copy.deepcopy(distance.args[0]))
+        return torch.ones(())
+
+    monkeypatch.setattr(Matching, "step", step)
+    idc.iteration_of(given, recipe, inner=3)(1)
+    images, labels = given.real.at(torch.arange(300)), given.real.labels({"a": 0, "b": 1})
+    networks = [given.fresh_network(1), *seen]
+    losses = [F.cross_entropy(network(images), labels).item() for network in networks]
+    assert len(seen) == 3 and losses[0] > 2 * losses[1]
+    assert len({network[0].weight.sum().item() for network in networks}) == 4
+
+
+def test_idc_uses_warmed_up_networks_in_turn(monkeypatch):
+    recipe = replace(idc.FEW, warmup_epochs=1, networks=2)
+    given, seen, warmed = idc_problem(), [], []
+    warm_up = idc.Learner.warm_up
+    monkeypatch.setattr(
+        idc.Learner, "warm_up", lambda self, n: warmed.append(n) or warm_up(self, n)
+    )
+
+    def step(self, iteration, step, distance, choose):
+        seen.append(distance.args[0][0].weight.sum().item())
+        return torch.ones(())
+
+    monkeypatch.setattr(Matching, "step", step)
+    run = idc.iteration_of(given, recipe, inner=2)
+    for number in (0, 1, 2, 3):
+        run(number)
+    assert warmed == [0, 1]
+    first = seen[::2]
+    assert first[:2] == first[2:] and first[0] != first[1], "as they were after their warm-up"
+    assert len(set(seen[1::2])) == 4, "and each iteration trains its own copy, otherwise"
 
 
 # Objectives
@@ -338,7 +427,7 @@ def decoded(chunk=None):
 def problem(synthesis, **changes):
     settings = {
         "optimiser": torch.optim.SGD(synthesis.parameters(), lr=0.1, momentum=0.5),
-        "real": real_images(), "labels": {"a": 0, "b": 1}, "network": "convnet3", "size": 16,
+        "real": real_images(), "labels": {"a": 0, "b": 1}, "network": "convnet3-narrow", "size": 16,
         "real_batch": 8, "operations": dsa_operations(True), "seed": 0,
     }  # fmt: skip
     return Matching(synthesis=synthesis, **{**settings, **changes})

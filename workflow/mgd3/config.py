@@ -185,13 +185,13 @@ RUN_KEYS: dict[str, dict[str, Any]] = {
         "minimum": 0,
     },
     "learning_rate": {
-        "description": "of what is optimised",
-        "type": "number",
+        "description": "of what is optimised; null for IDC's own by the number of classes",
+        "type": ["number", "null"],
         "exclusiveMinimum": 0,
     },
     "real_batch": {
-        "description": "real images of a class in a step of matching",
-        "type": "integer",
+        "description": "real images of a class in a step of matching; null as learning_rate",
+        "type": ["integer", "null"],
         "minimum": 1,
     },
     "objective": _one_or_list(
@@ -210,9 +210,21 @@ RUN_KEYS: dict[str, dict[str, Any]] = {
         "minimum": 1,
     },
     "inner_loop": {
-        "description": "DC: epochs on the synthetic images between two steps; null as outer_loop",
+        "description": "DC: epochs on the synthetic images between two steps, null for DC's own "
+        "number by IPC; IDC: steps with one network, each followed by some of its training",
         "type": ["integer", "null"],
         "minimum": 1,
+    },
+    "warmup_epochs": {
+        "description": "IDC: epochs on the real images before a network is matched; null as "
+        "learning_rate",
+        "type": ["integer", "null"],
+        "minimum": 0,
+    },
+    "bn_weight": {
+        "description": "SRe2L: weight of the distance of batch statistics",
+        "type": "number",
+        "minimum": 0,
     },
     "dsa": {
         "description": "DC: differentiable siamese augmentation in the steps",

@@ -169,10 +169,17 @@ class Real:
 
 
 class Normalise:
-    """Images of values 0 to `top` to ImageNet's mean and deviation; its constants stay put."""
+    """Images of values 0 to `top` to a mean and a deviation; its constants stay on the device."""
 
-    def __init__(self, device: torch.device, top: float = 255) -> None:
-        mean, std = (torch.tensor(v, device=device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    def __init__(
+        self,
+        device: torch.device,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        *,
+        top: float = 255,
+    ) -> None:
+        mean, std = (torch.tensor(values, device=device) for values in (mean, std))
         self._scale = (1 / (top * std))[:, None, None]
         self._offset = (-mean / std)[:, None, None]
 
@@ -457,7 +464,7 @@ def identity_of(job: Job, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def optimise(
-    synthesis: Synthesis,
+    synthesis: nn.Module,
     optimiser: torch.optim.Optimizer,
     iteration: Callable[[int], Tensor],
     iterations: int,
@@ -465,16 +472,19 @@ def optimise(
     what: str,
     checkpoint: Path | None,
     identity: Mapping[str, Any],
+    each: int | None = None,
 ) -> Tensor:
     """Run iterations 0 .. `iterations` - 1, or what an interrupted attempt left of them.
 
     Args:
+        synthesis: what is optimised, with all that a later iteration needs of the earlier ones.
         iteration: runs one and returns its loss, a scalar on the device. Its draws are named by its
             number.
         what: for the log.
         checkpoint: where to keep the state of an unfinished optimisation, at most once a minute;
             an existing one of the same `identity` is continued. Removed at the end.
         identity: JSON.
+        each: iterations of one optimisation, where these are several after one another.
 
     Returns:
         The losses, float32 [iterations], on the CPU.
@@ -507,10 +517,10 @@ def optimise(
         kept.remove()
     losses = history.losses.cpu()
     if iterations > 1:
-        tenth = math.ceil(iterations / 10)
+        courses, tenth = losses.view(-1, each or iterations), math.ceil((each or iterations) / 10)
         print(
-            f"{what}: loss {losses[:tenth].mean():.4g} in the first {tenth} iterations, "
-            f"{losses[-tenth:].mean():.4g} in the last",
+            f"{what}: loss {courses[:, :tenth].mean():.4g} at first, "
+            f"{courses[:, -tenth:].mean():.4g} at last (a tenth of the iterations)",
             file=sys.stderr,
         )
     return losses

@@ -17,9 +17,7 @@ from .names import DISCOVERIES
 
 # What presets name and registries lack. A name that enters its registry is planned no longer,
 # whether or not it is still listed here.
-PLANNED: dict[str, tuple[str, ...]] = {
-    "method": ("idc", "sre2l"),
-}
+PLANNED: dict[str, tuple[str, ...]] = {}
 _REGISTRIES: dict[str, Mapping[str, Any]] = {
     "method": METHODS,
     "generator": GENERATORS,

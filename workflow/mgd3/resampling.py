@@ -64,15 +64,23 @@ def resampled(
     out = images.new_empty((len(images), 3, size, size), dtype=torch.float32)
     parts = zip(out.split(_CHUNK), images.split(_CHUNK), views.split(_CHUNK), strict=True)
     for result, part, of_part in parts:
-        top, left, height, width, mirror, *places = of_part.T
-        across, down = torch.stack(places, 1).chunk(2, 1)
-        side = images.shape[-1]
-        rows = _weights(top, height, down, side, size)
-        columns = _weights(left, width, across, side, size)
-        columns = torch.where(mirror[:, None, None].bool(), columns.flip(1), columns)
+        rows, columns = view_matrices(of_part, images.shape[-1], size)
         x = rows[:, None] @ part.float() @ columns.mT[:, None]
         torch.addcmul(offset, x, scale, out=result)
     return out
+
+
+def view_matrices(views: Tensor, side: int, size: int) -> tuple[Tensor, Tensor]:
+    """Matrices of rows and of columns [N, size, side]: a view of x is rows @ x @ columns.mT.
+
+    Args:
+        views: rows of `draw_views` of images of `side` pixels.
+    """
+    top, left, height, width, mirror, *places = views.T
+    across, down = torch.stack(places, 1).chunk(2, 1)
+    rows = _weights(top, height, down, side, size)
+    columns = _weights(left, width, across, side, size)
+    return rows, torch.where(mirror[:, None, None].bool(), columns.flip(1), columns)
 
 
 def _weights(start: Tensor, length: Tensor, places: Tensor, side: int, size: int) -> Tensor:

@@ -179,6 +179,27 @@ METHODS: dict[str, Method] = {
         },
         together=EVERY,
     ),
+    "idc": Method(
+        "IDC-1",
+        "idc",
+        settings={
+            "network": "resnetap10",
+            "size": 224,
+            "real_batch": None,
+            "init": "real",
+            "iterations": 500,
+            "learning_rate": None,
+            "inner_loop": 100,
+            "warmup_epochs": None,
+        },
+    ),
+    "sre2l": Method(
+        "SRe2L",
+        "sre2l",
+        needs=("teacher",),
+        settings={**_FEATURES, "iterations": 4_000, "learning_rate": 0.25, "bn_weight": 0.01},
+        together=100,
+    ),
     "glad-vae": Method(
         "GLaD on the VAE's decoder",
         "glad_vae",

@@ -41,6 +41,7 @@ NETWORKS: dict[str, dict[str, Network]] = {
     "hard": {
         # Ours, for small images: three blocks, narrow enough for a CPU.
         "convnet3": Network("convnet", 8, {"depth": 3, "width": 64}),
+        "convnet3-narrow": Network("convnet", 8, {"depth": 3, "width": 16}),
         **{
             f"convnet{depth}": Network("convnet", 1 << depth, {"depth": depth, "width": 128})
             for depth in (4, 5, 6)
