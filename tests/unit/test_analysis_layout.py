@@ -102,6 +102,12 @@ def test_figures_are_those_that_the_runs_permit():
         place.require_permitted(["figure7", "appendix_e"])
 
 
+def test_of_runs_with_the_same_modes_the_one_that_is_guided_most_stands_beside_them():
+    place = layout({**MGD3, "lambda": [0, 1, 0.3], "t_sg": [50, 0, 10]})
+    (file,) = place.figures()["modes_and_samples"]
+    assert "lambda1_stop0_" in file
+
+
 def test_without_a_generator_there_is_nothing_to_measure():
     place = layout({"method": "random"})
     assert not any(place.figures().values())

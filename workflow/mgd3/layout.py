@@ -513,9 +513,10 @@ class Layout:
         swept = [slug for slug in first if len(self._stops[slug]) > 1]
         ipc, gen = self.config.ipc[0], self.config.generation_seeds[0]
         by_modes: dict[str, str] = {}
-        for slug in self._stops:
-            modes = self.modes(next(iter(self.datasets)), self.runs[slug], ipc, gen)
-            by_modes.setdefault(modes, slug)
+        # Of runs with the same modes, the one that is guided longest, and of those most.
+        for run in sorted(map(self.runs.__getitem__, self._stops), key=_freedom):
+            modes = self.modes(next(iter(self.datasets)), run, ipc, gen)
+            by_modes.setdefault(modes, run.slug)
         return {
             "figure3": [self.report("figures/trade_off.png")] if self.measures else [],
             "figure4a": [path for path in self.sweeps() if path.endswith("_over_t_sg.png")],
@@ -551,3 +552,7 @@ class Layout:
 
 def _is_guided(run: Run) -> bool:
     return {"modes", "t_sg"} <= run.settings.keys()
+
+
+def _freedom(run: Run) -> tuple[int, float]:
+    return run.settings["t_sg"], -run.settings["lambda"]

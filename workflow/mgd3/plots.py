@@ -119,7 +119,10 @@ def trade_off(classes: pd.DataFrame, output: Path) -> None:
         classes: a metrics_classes.csv; both are min-max normalised over methods and classes, more
             is better. Large filled markers are the methods' means. The first generation seed.
     """
-    classes = classes[classes.generation_seed == classes.generation_seed.min()]
+    runs = list(classes.run.unique())
+    shown = _some(runs, len(_MARKERS))
+    first = classes.generation_seed == classes.generation_seed.min()
+    classes = classes[first & classes.run.isin(shown)]
     panels = list(classes.groupby(["dataset", "ipc", "space"], sort=False))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
@@ -128,7 +131,7 @@ def trade_off(classes: pd.DataFrame, output: Path) -> None:
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         for axes, ((dataset, ipc, space), here) in zip(grid, panels, strict=False):
-            for (_, of), marker in zip(here.groupby("run", sort=False), _MARKERS * 9, strict=False):
+            for (_, of), marker in zip(here.groupby("run", sort=False), _MARKERS, strict=False):
                 x, y = of.diversity_01, of.representativeness_01
                 axes.plot(x, y, marker, ms=4, mfc="white", mec="#999999", mew=0.8)
                 axes.plot(x.mean(), y.mean(), marker, ms=9, color="black", label=of.method.iloc[0])
@@ -137,8 +140,9 @@ def trade_off(classes: pd.DataFrame, output: Path) -> None:
             axes.set_xlabel(f"diversity (normalised), n = {here['class'].nunique()} classes")
             axes.set_ylabel("representativeness (normalised)")
         handles, labels = grid[0].get_legend_handles_labels()
+        title = f"{len(shown)} of {len(runs)} runs" if len(shown) < len(runs) else None
         plot.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7.5,
-                    frameon=False)  # fmt: skip
+                    frameon=False, title=title, title_fontsize=7.5)  # fmt: skip
 
 
 def trade_off_images(
