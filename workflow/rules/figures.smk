@@ -58,7 +58,10 @@ rule sweep_plot:
             LAYOUT.report("figures/accuracy_over_{setting}.png"),
             caption="../report/accuracy_over.rst",
             category="3. Analysis",
-            labels={"figure": "4a, E", "what": "accuracy over {setting}"},
+            labels=lambda wildcards: {
+                "figure": {"t_sg": "4a", "lambda": "E"}.get(wildcards.setting, ""),
+                "what": f"accuracy over {wildcards.setting}",
+            },
         ),
         svg=LAYOUT.report("figures/accuracy_over_{setting}.svg"),
     log:
@@ -93,7 +96,7 @@ rule trade_off_images:
             category="3. Analysis",
             labels={
                 "figure": "6",
-                "what": "the same by image, {dataset}, IPC {ipc}, {space}",
+                "what": "representativeness and diversity, by image, {dataset}, IPC {ipc}, {space}",
             },
         ),
         svg=LAYOUT.report("figures/trade_off_images_{dataset}_ipc{ipc}_{space}.svg"),
@@ -121,7 +124,7 @@ rule trade_off_over_stops:
             category="3. Analysis",
             labels={
                 "figure": "7",
-                "what": "the same by t_SG, {dataset}, IPC {ipc}, {space}",
+                "what": "representativeness and diversity, by t_SG, {dataset}, IPC {ipc}, {space}",
             },
         ),
         svg=LAYOUT.report(
