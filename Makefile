@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 ENV ?= cpu
 # make demo SHOW='--logger rich' draws bars (pip install -r envs/requirements-rich.txt).
-SHOW ?= --quiet rules host
+SHOW ?= --logger mgd3
 BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
@@ -22,30 +22,29 @@ $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-d
 
 demo: $(STAMP)
 	@echo "A line for each finished job follows; how far a running one is, its log tells: results/logs/"
-	@snakemake --cores $(CORES) $(SHOW) || { \
-	  echo "The newest log is $$(find results/logs -name '*.log' -exec ls -t {} + | head -n 1)"; exit 1; }
+	@snakemake --cores $(CORES) $(SHOW)
 	@mgd3 show results/reports/demo/tables/results.csv
 	@echo "Tables:   results/reports/demo/tables/   (results.csv, .md, .tex)"
 	@echo "Pictures: results/reports/demo/figures/  (a grid per method, overview.png)"
 
 # For instance `make ablation-stop`: workflow/presets/ablation-stop.yaml.
 ablation-%: $(STAMP)
-	snakemake --cores $(CORES) --configfile workflow/presets/$@.yaml --quiet rules host
+	snakemake --cores $(CORES) $(SHOW) --configfile workflow/presets/$@.yaml
 	@mgd3 show results/reports/$@/tables/results.csv
 	@echo "Tables and pictures: results/reports/$@/"
 
 # Settings chosen on held-out training images, and beside the defaults on the test set.
 TUNED := results/reports/tune-demo
 tune: $(STAMP)
-	snakemake --cores $(CORES) --configfile workflow/presets/tune-demo.yaml --quiet rules host -- tune
-	snakemake --cores $(CORES) --quiet rules host \
+	snakemake --cores $(CORES) $(SHOW) --configfile workflow/presets/tune-demo.yaml -- tune
+	snakemake --cores $(CORES) $(SHOW) \
 	  --configfile workflow/presets/tune-demo.yaml $(TUNED)/tuning/overlay.yaml
 	@mgd3 show $(TUNED)-tuned/tables/results.csv
 	@echo "What was tried: $(TUNED)/tables/tuning.md, $(TUNED)/figures/"
 
 # Every ablation but that over IPC, with its measures and figures, from one generation seed.
 analysis: $(STAMP)
-	snakemake --cores $(CORES) --configfile workflow/presets/analysis.yaml --quiet rules host -- \
+	snakemake --cores $(CORES) $(SHOW) --configfile workflow/presets/analysis.yaml -- \
 	  all metrics figures
 	@mgd3 show results/reports/analysis/tables/results.csv
 	@echo "Tables and pictures: results/reports/analysis/"
