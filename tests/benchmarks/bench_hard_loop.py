@@ -205,6 +205,15 @@ def child(options: argparse.Namespace) -> None:
     print(json.dumps({**asdict(spent), "accuracy": accuracy}))
 
 
+def profile(options: argparse.Namespace) -> None:
+    """Where the time of our arm goes, by operation."""
+    torch.set_num_threads(1)
+    run_mgd3(options, 1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        run_mgd3(options, options.epochs)
+    print(found.key_averages().table("self_cpu_time_total", row_limit=15))
+
+
 def limit(options: argparse.Namespace, network: str) -> float:
     """Seconds that the operations of the training and the test take at least."""
     model = create_network(network, CLASSES, options.size)
@@ -250,6 +259,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["usual", "mgd3"])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--profile", action="store_true", help="our arm by operation, no times")
     parser.add_argument("--workers", type=int, default=0, help="loader processes of the usual arm")
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
@@ -261,6 +271,8 @@ def main() -> None:
     options = parser().parse_args()
     if options.arm:
         return child(options)
+    if options.profile:
+        return profile(options)
     report(options, *compare(options))
 
 

@@ -33,7 +33,7 @@ FIGURE = ROOT / "docs" / "figures" / "scaling.png"
 # Heading, file, options that bound it.
 CPU: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Synthesis", "bench_sampling.py", ()),
-    ("Hard-label training", "bench_hard_loop.py", ("--epochs", "5")),
+    ("Hard-label training", "bench_hard_loop.py", ("--epochs", "4")),
     ("Soft-label training", "bench_soft_step.py", ("--epochs", "2", "--networks", "resnet10",
                                                    "resnet18")),
     ("Decoding for latents", "bench_decode.py", ()),

@@ -100,6 +100,17 @@ def test_only_the_section_of_a_target_is_replaced():
         run_all.put("nothing", "bench", "text")
 
 
+@pytest.mark.parametrize("device", [None, "a GPU"])
+def test_a_section_says_what_was_run_where_and_has_every_row(device):
+    row = {"what": "work", "reference": vars(Seconds(2, 2)), "ours": vars(Seconds(1, 1)), "gate": 1}
+    result = {"rows": [row], "lines": ["more"]} | ({"device": device} if device else {})
+    text = run_all.section("bench", [("Loading", "bench_load.py", ("--ipc", "5"), result)], 60)
+    assert text.startswith("`make bench`, ") and "1 minutes" in text
+    assert (device or f"{timing.machine()['cores']} cores") in text.splitlines()[0]
+    assert "| work | 2 | 1 | 2.00 (2.00) | 1 met |" in text
+    assert "### Loading\n\n    python tests/benchmarks/bench_load.py --ipc 5\n\nmore" in text
+
+
 def test_every_benchmark_that_is_run_is_there():
     for _, file, _ in (*run_all.CPU, *run_all.GPU):
         assert (run_all.HERE / file).is_file()
