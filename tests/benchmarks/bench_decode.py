@@ -37,8 +37,9 @@ def pictures(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     paths = []
     for k in range(count):
-        # Other crops of the same photographs, so that no two files are the same.
-        box = (k, k, photographs[0].width - k, photographs[0].height - k)
+        # Other crops of the same photographs: 150 files differ.
+        edge = k % 150
+        box = (edge, edge, photographs[0].width - edge, photographs[0].height - edge)
         picture = photographs[k % 2].resize(size, Image.Resampling.LANCZOS, box=box)
         paths.append(folder / f"{size[0]}x{size[1]}_{k}.jpg")
         picture.save(paths[-1], quality=95)

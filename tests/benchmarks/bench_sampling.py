@@ -87,7 +87,8 @@ def make_generator(
     with torch.device(device):
         dit, vae = make_dit(size), make_vae(size)
     for part in (dit, vae):
-        nn.Module.to(part, dtype)  # diffusers' own `to` warns of nothing
+        # diffusers' own `to` warns of nothing.
+        nn.Module.to(part, device=device, dtype=dtype)
         part.eval().requires_grad_(False)
     return DiTGenerator(dit, VAECodec(vae), SCHEDULER)
 
