@@ -35,6 +35,7 @@ from timing import (
     interleaved,
     report,
     seconds_of,
+    together,
     training_flops,
 )
 from torch.utils.data import DataLoader, Dataset
@@ -245,10 +246,8 @@ def compare(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
             lines.append(f"| {network} | {arm} | {taken[arm].wall:.2f} | {spread} |")
         least = limit(options, network) if options.device == "cpu" else None
         what = f"hard labels, {network} at {options.size} px, {options.epochs} epochs of 100 images"
-        rows.append(
-            Row(what, taken["usual"], taken["mgd3"], options.gate, least, "float32 products")
-        )
-    return rows, lines
+        rows.append(Row(what, taken["usual"], taken["mgd3"], None, least, "float32 products"))
+    return [*rows, together("hard labels, the networks together", rows, options.gate)], lines
 
 
 def parser() -> argparse.ArgumentParser:

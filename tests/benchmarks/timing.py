@@ -108,6 +108,18 @@ def child_seconds(command: Sequence[str]) -> Seconds:
     return Seconds(wall, cpu)
 
 
+def together(what: str, rows: Sequence[Row], gate: float | None) -> Row:
+    """Several rows as one: the sums of their times and limits."""
+
+    def total(arm: str) -> Seconds:
+        times = [getattr(row, arm) for row in rows]
+        return Seconds(sum(t.wall for t in times), sum(t.cpu for t in times))
+
+    limits = [row.limit for row in rows]
+    limit = None if None in limits else sum(limits)
+    return Row(what, total("reference"), total("ours"), gate, limit, rows[0].limit_is)
+
+
 def in_child(script: str, *options: object) -> dict[str, Any]:
     """Run a benchmark's own file with some options in a process; what it prints as JSON."""
     command = [sys.executable, script, *map(str, options)]

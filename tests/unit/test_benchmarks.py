@@ -75,6 +75,12 @@ def test_a_row_says_whether_its_gate_is_met(ours, verdict, tmp_path, capsys):
     assert timing.rows_of(found) == [row] and found["lines"] == ["more"]
 
 
+def test_rows_together_are_their_sums():
+    rows = [Row("a", Seconds(4, 3), Seconds(2, 1), 9, 1.0), Row("b", Seconds(2, 2), Seconds(1, 1))]
+    assert timing.together("both", rows, 1.5) == Row("both", Seconds(6, 5), Seconds(3, 2), 1.5)
+    assert timing.together("twice", rows[:1] * 2, None).limit == 2
+
+
 def test_operations_are_those_of_the_products():
     model = torch.nn.Linear(5, 7, bias=False)
     images = torch.randn(3, 5)
@@ -130,5 +136,5 @@ def test_the_gpu_benchmark_runs_on_a_cpu_in_small(monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(sys, "argv", arguments)
     bench_gpu.main()
     rows = timing.rows_of(json.loads(result.read_text()))
-    assert len(rows) == 4 and all(row.ours.wall > 0 for row in rows)
+    assert len(rows) == 5 and all(row.ours.wall > 0 for row in rows)
     assert "images/s" in capsys.readouterr().out
