@@ -23,7 +23,7 @@ from timing import Seconds, arguments, child_seconds, in_child, report, seconds_
 
 HELP_LIMIT, IMPORT_LIMIT, OVERHEAD_LIMIT = 0.3, 3.0, 1.0
 STAGES = {
-    "latents": "mgd3.latents",
+    "latents": "mgd3.latents, mgd3.generators.vae",
     "modes": "mgd3.modes",
     "sample": "mgd3.methods.mgd3",
     "collect": "mgd3.distilled",
