@@ -58,22 +58,29 @@ def run(file: str, options: tuple[str, ...]) -> dict[str, Any]:
         return json.loads(result.read_text())
 
 
-def section(target: str, found: list[tuple[str, str, tuple[str, ...], dict]], spent: float) -> str:
-    """The generated part of the document."""
+def section(
+    target: str, found: list[tuple[str, str, tuple[str, ...], dict]], spent: float, load: float
+) -> str:
+    """The generated part of the document.
+
+    Args:
+        spent: seconds of all.
+        load: the machine's load average before: what else ran.
+    """
     facts = machine()
     device = next((f["device"] for *_, f in found if "device" in f), None)
     where = f"{facts['cpu']}, {facts['cores']} cores" if device is None else device
     rows: list[Row] = [row for *_, result in found for row in rows_of(result)]
     lines = [
         f"`make {target}`, {datetime.date.today():%d %B %Y}, {spent / 60:.0f} minutes: {where}, "
-        f"Python {facts['python']}, torch {facts['torch']}.",
+        f"Python {facts['python']}, torch {facts['torch']}; load before it {load:.1f}.",
         "",
         *table(rows),
     ]
     for heading, file, options, result in found:
         lines += ["", f"### {heading}", ""]
         lines += [f"    {' '.join(['python', f'tests/benchmarks/{file}', *options])}", ""]
-        lines += result["lines"] or ["The row above."]
+        lines += result["lines"] or ["Its rows are above."]
     return "\n".join(lines)
 
 
@@ -96,12 +103,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="FILE", help="bench_*.py")
     options = parser.parse_args()
     target, wanted = ("bench-gpu", GPU) if options.gpu else ("bench", CPU)
-    started, found = time.monotonic(), []
+    started, load, found = time.monotonic(), os.getloadavg()[0], []
     for heading, file, given in wanted:
         if options.only is None or file in options.only:
             print(f"\n{heading}: {file}", flush=True)
             found.append((heading, file, given, run(file, given)))
-    text = section(target, found, time.monotonic() - started)
+    text = section(target, found, time.monotonic() - started, load)
     if options.only is None:
         save_text(OUTPUT, put(OUTPUT.read_text(encoding="utf-8"), target, text))
         print(f"\nwritten: {OUTPUT.relative_to(ROOT)}")

@@ -110,8 +110,9 @@ def test_only_the_section_of_a_target_is_replaced():
 def test_a_section_says_what_was_run_where_and_has_every_row(device):
     row = {"what": "work", "reference": vars(Seconds(2, 2)), "ours": vars(Seconds(1, 1)), "gate": 1}
     result = {"rows": [row], "lines": ["more"]} | ({"device": device} if device else {})
-    text = run_all.section("bench", [("Loading", "bench_load.py", ("--ipc", "5"), result)], 60)
+    text = run_all.section("bench", [("Loading", "bench_load.py", ("--ipc", "5"), result)], 60, 3.0)
     assert text.startswith("`make bench`, ") and "1 minutes" in text
+    assert "load before it 3.0" in text
     assert (device or f"{timing.machine()['cores']} cores") in text.splitlines()[0]
     assert "| work | 2 | 1 | 2.00 (2.00) | 1 met |" in text
     assert "### Loading\n\n    python tests/benchmarks/bench_load.py --ipc 5\n\nmore" in text
