@@ -303,10 +303,11 @@ class Matching:
     seed: int
 
     def fresh_network(self, number: int) -> nn.Module:
-        """Network `number`, untrained, on the device."""
-        return fresh_network(self.network, len(self.labels), self.size, self.seed, number).to(
-            self.real.device
-        )
+        """Network `number`, untrained, on the device; the host does not wait."""
+        network = fresh_network(self.network, len(self.labels), self.size, self.seed, number)
+        for weights in network.parameters():
+            weights.data = send(weights.data, self.real.device)
+        return network
 
     def step(
         self,
