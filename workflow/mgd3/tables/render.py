@@ -31,6 +31,7 @@ _PRINTED = {
     "best − paper": "difference_paper",
     "reported": "reported_printed",
     "over random (last)": "gain_random",
+    "gain (last)": "reference",
 }
 
 
@@ -186,27 +187,35 @@ def notes(results: pd.DataFrame) -> list[str]:
         "row. `selected`: the evaluation with the highest accuracy on a validation split of the "
         f"real training images; {NONE} where there is no such split.",
     ]
-    if results.gain_last.notna().any():
+    over, at_random = results.gain_last.notna(), results.gain_random.notna()
+    gained = results[over | at_random]
+    if len(gained):
+        whom = {
+            "the reference run (gain)": over,
+            "the first row of real images drawn at random (over random)": at_random,
+        }
+        named = " and to ".join(who for who, held in whom.items() if held.any())
         said.append(
-            "Gain: paired difference of `last` to the reference run, in percentage points, with "
+            f"Paired difference of `last` to {named}, in percentage points, with "
             "the same generation and training seeds and the same test images, and its "
             f"{LEVEL * 100:.0f} % percentile interval (two-way bootstrap over seed pairs and "
             f"test images, {REPLICATES:,} replicates). * marks an interval that excludes 0."
         )
-        gained = results[results.gain_last.notna()]
-        if (gained.gain_last_n == 1).any():
+        seed_pairs = gained.gain_last_n.where(over[gained.index], gained.gain_random_n)
+        if (seed_pairs == 1).any():
             said.append(
                 "With one seed pair an interval speaks of the test images only: it says nothing "
                 "about other seeds."
             )
-        drawn = gained.n_generations.where(~gained.deterministic.astype(bool), gained.gain_last_n)
-        if ((drawn < 6) & (gained.gain_last_n > 1)).any():
+        drawn = gained.n_generations.where(~gained.deterministic.astype(bool), seed_pairs)
+        if ((drawn < 6) & (seed_pairs > 1)).any():
             said.append(
                 "Few generations make an interval too narrow where many test images leave them as "
                 "the main source of chance: with 3 it covered 85 % in a simulation, with 10 93 %."
             )
+    if over.any():
         names = dict(zip(results.run, results.label, strict=True))
-        pairs = gained[["label", "reference"]].drop_duplicates()
+        pairs = results[over][["label", "reference"]].drop_duplicates()
         rivals = list(pairs.reference.unique())
         if len(rivals) == 1:
             said.append(f"The reference is {names.get(rivals[0], rivals[0])} (`{rivals[0]}`).")
@@ -214,10 +223,6 @@ def notes(results: pd.DataFrame) -> list[str]:
             for rival in rivals:
                 of = ", ".join(dict.fromkeys(pairs[pairs.reference == rival].label))
                 said.append(f"The reference of {of} is {names.get(rival, rival)} (`{rival}`).")
-    if results.gain_random.notna().any():
-        said.append(
-            "Over random: the same difference to real images drawn at random, the first such row."
-        )
     if results.variance_last_generation.notna().any():
         said.append(
             "`σ sets/trainings`: standard deviation of `last` between the distilled sets of a "
