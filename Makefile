@@ -8,7 +8,7 @@ BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: .venv demo tune analysis plan test test-slow fault-test slurm-test bench bench-gpu lint clean
+.PHONY: .venv demo tune analysis plan test test-slow test-analysis fault-test slurm-test bench bench-gpu lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -54,10 +54,15 @@ plan: $(STAMP)
 	@mgd3 plan config.yaml $(CONFIG)
 
 test: $(STAMP)
-	pytest -q -n $(CORES) --dist loadfile -m "not slow and not faults and not slurm"
+	pytest -q -n $(CORES) --dist loadfile \
+	  -m "not slow and not analysis and not faults and not slurm"
 
 test-slow: $(STAMP)
 	pytest -q -n $(CORES) --dist loadfile -m slow
+
+# Tuning, and every measure and figure, each from clean.
+test-analysis: $(STAMP)
+	pytest -q -n $(CORES) --dist loadfile -m analysis
 
 # FAULT_ROUNDS=20 FAULT_SEED=7: more kills, at other moments.
 fault-test: $(STAMP)

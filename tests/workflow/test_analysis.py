@@ -26,7 +26,7 @@ SHORTER = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.analysis
 def test_every_figure_of_the_paper_comes_from_clean(fresh: Workplace) -> None:
     for file, change in SHORTER.items():
         fresh.edit(file, *change)

@@ -63,7 +63,7 @@ def test_a_mistake_in_tuning_is_one_message_to_who_tunes(fresh: Workplace) -> No
     assert "Traceback" not in output
 
 
-@pytest.mark.slow
+@pytest.mark.analysis
 def test_a_tuning_runs_beside_unreadable_test_images_and_its_overlay_is_a_config(
     fresh: Workplace,
 ) -> None:
