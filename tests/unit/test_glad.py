@@ -306,6 +306,34 @@ def test_the_averaged_network_is_tested(monkeypatch):
     )
 
 
+def test_a_batch_that_does_not_fit_is_trained_on_in_parts(monkeypatch):
+    tested, cut = [], []
+    without_dropout = {"protocol": replace(TINY, networks="hard"), "network": "convnet3"}
+
+    def spy(model, images, *_):
+        tested.append(copy.deepcopy(model))
+        return torch.zeros(len(images), dtype=torch.long)
+
+    def small_memory(module, given):
+        if module.training and len(given[0]) > 3:
+            cut.append(len(given[0]))
+            raise torch.OutOfMemoryError("out of memory")
+
+    def create(*arguments):
+        model = create_network(*arguments)
+        model.register_forward_pre_hook(small_memory)
+        return model
+
+    monkeypatch.setattr(loop, "predict", spy)
+    run(**without_dropout)
+    monkeypatch.setattr(glad, "create_network", create)
+    run(**without_dropout)
+    assert cut
+    whole, parts = tested[0], tested[-1]
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
 def test_training_learns_and_is_tested_once():
     protocol = replace(TINY, networks="hard", epochs=60, average_decay=0.8)
     scores = run(protocol, "convnet3").scores

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..augment import normalise
 from ..dsa import apply_dsa, draw_dsa_epoch
+from ..memory import SplitBackward
 from ..networks import create_network
 from ..seeding import torch_generator
-from .loop import Learner, Split, Training, fit, say, sgd, training_state
+from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
 from .protocols import GladPlan, GladProtocol
 
 
@@ -52,6 +54,7 @@ def train_network(
         optimiser = sgd(weights, plan.optimiser, rates[0])
         train, test = train.to(device), test.to(device)
         validation = validation and validation.to(device)
+        backward = SplitBackward(model)
 
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
@@ -69,13 +72,10 @@ def train_network(
             for indices, operation, parameters in batches:
                 images = normalise(train.images[indices], protocol.mean, protocol.std)
                 images = apply_dsa(images, operation, parameters)
-                with autocast():
-                    logits = model(images)
-                loss = F.cross_entropy(logits.float(), train.labels[indices])
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                loss_of = partial(_loss, model, images, train.labels[indices], autocast)
+                loss = backward(len(indices), loss_of)
                 optimiser.step()
-                total += loss.detach() * len(indices)
+                total += loss * len(indices)
             with torch.no_grad():
                 torch._foreach_lerp_(averages, weights, 1 - decays[epoch])
             return total
@@ -92,3 +92,12 @@ def train_network(
             fingerprint=fingerprint,
             report=report,
         )
+
+
+def _loss(
+    model: nn.Module, images: Tensor, labels: Tensor, autocast: Autocast, part: slice
+) -> Tensor:
+    """Mean cross-entropy of a part of a batch that is already augmented."""
+    with autocast():
+        logits = model(images[part])
+    return F.cross_entropy(logits.float(), labels[part])
