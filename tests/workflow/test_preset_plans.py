@@ -17,7 +17,7 @@ from mgd3.data.imagenet import imagenet_wnids
 from mgd3.generators.registry import FAMILY_FILES
 from mgd3.layout import Layout
 from mgd3.planned import set_aside
-from workplace import ROOT, Workplace, parse_jobs
+from workplace import ROOT, Workplace, parse_jobs, tiny
 
 PRESETS = sorted(file.stem for file in (ROOT / "workflow" / "presets").glob("*.yaml"))
 
@@ -87,12 +87,14 @@ def test_a_preset_plans(place, name, monkeypatch):
     assert seconds < 15, f"planning took {seconds:.1f} s"
 
 
-def test_without_planned_rows_being_skipped_they_are_named_at_once(place):
-    (place.path / "other.yaml").write_text("{imagenet_root: imagenet}")
-    name = next(n for n in PRESETS if set_aside(_raw(n))[1])
-    done = place.snakemake({**_raw(name), "imagenet_root": "imagenet"}, "--dry-run")
-    assert done[0] != 0 and "not in this version yet" in done[1] and "planned=skip" in done[1]
-    assert "Traceback" not in done[1]
+def test_rows_of_a_later_version_are_named_at_once_or_skipped(fresh: Workplace) -> None:
+    nothing = "PLANNED: dict[str, tuple[str, ...]] = {}"
+    fresh.edit("workflow/mgd3/planned.py", nothing, 'PLANNED = {"method": ("later-method",)}')
+    config = tiny(runs=[{"method": "random"}, {"method": "later-method"}])
+    status, output = fresh.snakemake(config, "--dry-run")
+    assert status != 0 and "not in this version yet" in output and "planned=skip" in output
+    assert "'later-method'" in output and "Traceback" not in output
+    assert fresh.planned({**config, "planned": "skip"})["evaluate"] == 1
 
 
 def _raw(name: str) -> dict:

@@ -28,7 +28,7 @@ def test_glads_networks_and_the_full_data_set_run_end_to_end(fresh: Workplace) -
     score = json.loads(vgg11.read_text())
     assert score["settings"]["learning_rate"] == 0.001 and len(score["curve"]) == 1
     assert "flip" not in score["settings"]["augmentation"]["dsa"]
-    assert (fresh.path / "results/cache/pixels/own/test_64-tensor.safetensors").is_file()
+    assert list((fresh.path / "results/cache/pixels").glob("own@*/test_64-tensor.safetensors"))
 
     full = {**glad, "runs": [{"method": "full"}]}
     full["evaluation"] = [{"protocol": "hard-small", "networks": ["convnet3"]}]
