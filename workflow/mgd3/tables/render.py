@@ -368,7 +368,7 @@ def latex(results: pd.DataFrame, title: str) -> str:
 
 def terminal(results: pd.DataFrame, width: int = 110) -> str:
     """Aligned plain text: one block per data set, protocol, network and IPC."""
-    out = []
+    out, cut = [], False
     places = results[["dataset", "protocol", "network", "ipc"]].drop_duplicates()
     for dataset, protocol, network, ipc in places.itertuples(index=False, name=None):
         here = results[
@@ -381,6 +381,7 @@ def terminal(results: pd.DataFrame, width: int = 110) -> str:
         header, rows, widths = _terminal_table(here, columns)
         if sum(widths) + 2 * len(header) - 2 > width and _WIDE in columns:
             columns.remove(_WIDE)
+            cut = True
             header, rows, widths = _terminal_table(here, columns)
         widths[0] -= max(0, sum(widths) + 2 * len(header) - 2 - width)
         widths[0] = max(widths[0], 12)
@@ -392,7 +393,8 @@ def terminal(results: pd.DataFrame, width: int = 110) -> str:
         for cells in [header, ["-" * w for w in widths], *shorten]:
             out.append("  ".join(_align(cells, widths, {0, gain_column})).rstrip())
         out.append("")
-    out += _wrap([note.replace("`", "") for note in notes(results)], width)
+    told = results.assign(gain_random=None) if cut else results
+    out += _wrap([note.replace("`", "") for note in notes(told)], width)
     return "\n".join(out) + "\n"
 
 
