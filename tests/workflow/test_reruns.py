@@ -77,6 +77,11 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         tiny(runs=[*tiny()["runs"], {**tiny()["runs"][MGD3_RUN], "modes": "random"}]),
         {**ONE_MORE, "modes": 1},
     ),
+    # The other rows are then called by their generators, too: no reason to train again.
+    "generator": (
+        tiny(runs=[*tiny()["runs"], {"method": "nearest", "generator": "small-dit"}]),
+        {**ONE_MORE, "train_vae": 1, "latents": 1, "modes": 1},
+    ),
     "device": (tiny(resources={"device": "auto", "batch": "auto", "classes_per_block": 5}), {}),
     "batch": (tiny(resources={"device": "cpu", "batch": 3, "classes_per_block": 5}), {}),
 }

@@ -265,18 +265,28 @@ def validation_of(wildcards, input):
     return ["--validation", input.validation] if input.validation else []
 
 
-def context(wildcards):
-    """What the scores say of the distilled set."""
+def about_set(wildcards):
+    """What made a distilled set."""
     run = run_of(wildcards)
-    return compact(
-        {
-            "dataset": wildcards.dataset,
-            "ipc": int(wildcards.ipc),
-            "run_settings": run.settings,
-            "deterministic": METHODS[run.method].is_deterministic(run.settings),
-            **run.row(),
-        }
-    )
+    return {
+        "dataset": wildcards.dataset,
+        "ipc": int(wildcards.ipc),
+        "run_settings": run.settings,
+        "deterministic": METHODS[run.method].is_deterministic(run.settings),
+        **run.row(),
+    }
+
+
+def context(wildcards):
+    """What the scores say of the distilled set. Not how tables call it: a label depends on the other
+    rows, and trainings must not."""
+    about = about_set(wildcards)
+    del about["label"]
+    return compact(about)
+
+
+def card_context(wildcards):
+    return compact(about_set(wildcards))
 
 
 def tuning_of(wildcards):

@@ -22,7 +22,7 @@ rule export_set:
         "../../envs/mgd3.yaml"
     params:
         version=VERSIONS["export"],
-        context=context,
+        context=card_context,
         folder=lambda wildcards: EXPORTED.format(**wildcards),
     shell:
         "mgd3 export --distilled {input.images:q} --manifest {input.manifest:q}"

@@ -150,7 +150,7 @@ def _identity(cell: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, Any]:
     generations = 1 if deterministic else cell.generation_seed.nunique()
     return {
         **{k: first[k] for k in ("dataset", "ipc", "run", "protocol", "network")},
-        "label": row.get("label") or first.label,
+        "label": row["label"],
         "method": row["method"],
         "generator": row.get("generator"),
         "n": len(cell),

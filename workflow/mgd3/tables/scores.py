@@ -14,7 +14,7 @@ from ..errors import UserError
 FIGURES = ("best", "last", "selected")
 KEY = ["dataset", "ipc", "run", "protocol", "network"]
 PAIR = ["generation_seed", "training_seed"]
-_REQUIRED = [*KEY, *PAIR, "method", "label", "accuracy", "n_test"]
+_REQUIRED = [*KEY, *PAIR, "method", "accuracy", "n_test"]
 _OPTIONAL = {
     "generator": None,
     "family": None,
