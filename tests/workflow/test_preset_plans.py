@@ -62,6 +62,7 @@ def plan(place: Workplace, name: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_plans(place, name, monkeypatch):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -95,7 +96,3 @@ def test_rows_of_a_later_version_are_named_at_once_or_skipped(fresh: Workplace) 
     assert status != 0 and "not in this version yet" in output and "planned=skip" in output
     assert "'later-method'" in output and "Traceback" not in output
     assert fresh.planned({**config, "planned": "skip"})["evaluate"] == 1
-
-
-def _raw(name: str) -> dict:
-    return yaml.safe_load((ROOT / "workflow" / "presets" / f"{name}.yaml").read_text())
