@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .drawing import MUTED, figure
@@ -12,6 +13,7 @@ from .errors import UserError
 
 _KEYS = ["dataset", "ipc", "run"]
 _ROW = 0.17  # inches of a line of the list of methods
+_LEVELS = (0, 20, 40, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99, 99.5)
 
 
 def seconds_of_sets(costs: pd.DataFrame) -> pd.DataFrame:
@@ -73,6 +75,10 @@ def accuracy_over_cost(results: pd.DataFrame, costs: pd.DataFrame, output: Path)
                 )  # fmt: skip
 
 
+def _by_error(accuracy: np.ndarray) -> np.ndarray:
+    return -np.log10(np.maximum(100.1 - accuracy, 1e-3))
+
+
 def _title(keys: tuple[Any, ...], here: pd.DataFrame) -> str:
     dataset, ipc, protocol, network = keys
     trainings = sorted(set(here.n.astype(int)))
@@ -99,6 +105,11 @@ def _draw(axes: Any, legend: Any, here: pd.DataFrame, title: str) -> None:
     axes.set_xlim(low / 1.5, high * 1.6)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
+    # By the logarithm of the error: a few methods that fail must not squeeze the others together.
+    axes.set_yscale("function", functions=(_by_error, lambda y: 100.1 - 10.0**-y))
+    bottom, top = (here.last_mean - spread).min(), (here.last_mean + spread).max()
+    axes.set_yticks([level for level in _LEVELS if bottom - 5 < level < top + 3])
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
     axes.set_xlabel(
         "seconds for a distilled set: dot, the first with all it needs; ring, a further"
