@@ -24,7 +24,7 @@ demo: $(STAMP)
 	@echo "A line for each finished job follows; how far a running one is, its log tells: results/logs/"
 	@snakemake --cores $(CORES) $(SHOW)
 	@mgd3 show results/reports/demo/tables/results.csv
-	@echo "Tables:   results/reports/demo/tables/   (results.csv, .md, .tex)"
+	@echo "Tables:   results/reports/demo/tables/   (results.csv, .md, .tex; claims.md: the paper's claims)"
 	@echo "Pictures: results/reports/demo/figures/  (a grid per method, overview.png)"
 
 # For instance `make ablation-stop`: workflow/presets/ablation-stop.yaml.

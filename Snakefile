@@ -30,6 +30,8 @@ localrules:
     export,
     tables,
     cost,
+    claims,
+    claims_of_measures,
     overview,
     cost_plot,
     sweep_plot,
@@ -54,6 +56,7 @@ rule all:
     input:
         rules.tables.output,
         rules.cost.output,
+        rules.claims.output,
         rules.overview.output,
         rules.cost_plot.output if LAYOUT.distilling else [],
         LAYOUT.grids(),

@@ -40,6 +40,7 @@ ENTRIES: dict[str, list[str]] = {
     "evaluate": ["evaluation.stage", *_ENGINES],
     "tables": ["tables"],
     "cost": ["cost"],
+    "claims": ["claims"],
     "embed": ["metrics.stage"],
     "measure": ["metrics.stage", "metrics.summary"],
     "tune_rung": ["tuning.rungs"],

@@ -269,6 +269,34 @@ def _cost(args: argparse.Namespace) -> None:
     cost(args.runs, args.scores, args.output)
 
 
+def _claims(args: argparse.Namespace) -> None:
+    from .claims import claims
+
+    claims(
+        args.runs,
+        args.scores,
+        ledger=args.ledger,
+        paper=args.paper,
+        costs=args.costs,
+        title=args.title,
+        output=args.output,
+    )
+
+
+def _claims_of_measures(args: argparse.Namespace) -> None:
+    from .claims import claims_of_measures
+
+    claims_of_measures(
+        args.runs,
+        args.scores,
+        ledger=args.ledger,
+        paper=args.paper,
+        measures=args.by_class,
+        title=args.title,
+        output=args.output,
+    )
+
+
 def _embed(args: argparse.Namespace) -> None:
     from .metrics.stage import embed
 
@@ -561,6 +589,11 @@ def _parser() -> argparse.ArgumentParser:
     stage("tables", _tables, "mean and std, gains, published figures",
           "runs", "scores", "paper", "reported", "title", "output")  # fmt: skip
     stage("cost", _cost, "seconds and memory of each run", "runs", "scores", "output")
+    claimed = ("runs", "scores", "ledger", "paper", "title", "output")
+    stage("claims", _claims, "what of the paper's claims on accuracy and time is reproduced",
+          "costs", *claimed)  # fmt: skip
+    stage("claims-of-measures", _claims_of_measures, "the same of its claims on diversity",
+          "by-class", *claimed)  # fmt: skip
     stage("embed", _embed, "a distilled set as latents",
           "distilled", "generator", "size", "output", *run_on)  # fmt: skip
     stage(
@@ -728,6 +761,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "measures": _PATHS,
     "points": {**_PATH, "help": "output: the coordinates of the map"},
     "costs": {**_PATH, "help": "what `cost` wrote"},
+    "ledger": {**_PATH, "help": "the claims, YAML"},
+    "by-class": {**_PATH, "help": "a metrics_classes.csv"},
     "mapped": {**_PATH, "help": "the coordinates of the map"},
     "grid": {**_json("a list of objects"), "help": "JSON list: every setting to try"},
     "keep": {**_INT, "help": "settings of the rung"},
@@ -760,7 +795,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "validation", "scores",
          "paper", "reported", "distilled", "results", "embedded", "measures", "mapped",
          "mirrored", "rung", "judged", "judged_originals", "measured", "sets", "recorded",
-         "decoded", "costs")  # fmt: skip
+         "decoded", "costs", "ledger", "by_class")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
                  "threads", "batch", "overlay"}  # fmt: skip
 
@@ -799,7 +834,7 @@ def _written(args: argparse.Namespace) -> list[Path]:
             return [args.output, args.output.with_suffix(".safetensors")]
         case "tables":
             return [args.output.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
-        case "cost":
+        case "cost" | "claims" | "claims-of-measures":
             return [args.output, args.output.with_suffix(".md")]
         case "measure":
             return [args.output, args.points]

@@ -35,6 +35,8 @@ STAGES = {
     "relabel": _JUDGED,
     "evaluate": _JUDGED,
 }
+# What methods on one generator find ready, so that their times do not differ by it.
+MADE_ANYWAY = ("index", "fetch-generator", "train-vae", "train-generator")
 COLUMNS = ["dataset", "ipc", "run", "label", "stage", "part", "jobs", "seconds", "device",
            "peak_memory_gb", "sets", "images"]  # fmt: skip
 

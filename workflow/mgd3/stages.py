@@ -23,6 +23,7 @@ VERSIONS: dict[str, int] = {
     "evaluate": 1,
     "tables": 3,
     "cost": 2,
+    "claims": 1,
     "embed": 1,
     "tune_rung": 1,
     "tune_sample": 1,

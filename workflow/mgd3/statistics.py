@@ -180,6 +180,45 @@ def paired_gain(
     return Gain(100 * mean, 100 * float(low), 100 * float(high), pairs, len(names), n_test)
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference and its percentile interval; n seeds of some items each."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def paired_difference(
+    differences: np.ndarray,
+    *,
+    seed: int,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+) -> Difference:
+    """As `paired_gain`, of any figure that items have under each seed, such as classes.
+
+    Args:
+        differences: of one row of a table and another, float64 [seeds, items].
+        seed: of the bootstrap, which draws seeds and, independently, items.
+
+    Raises:
+        ValueError: no seeds or no items.
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    if differences.ndim != 2 or differences.size == 0:
+        raise ValueError(f"no seeds or no items: {differences.shape}")
+    seeds, items = differences.shape
+    rng = np.random.default_rng(seed)
+    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates) / seeds
+    columns = rng.multinomial(items, np.full(items, 1 / items), size=replicates) / items
+    drawn = ((rows @ differences) * columns).sum(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Difference(float(differences.mean()), float(low), float(high), seeds)
+
+
 def _column_patterns(difference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct columns of an int8 [pairs, n_test] array of -1, 0, 1, float64, and their counts."""
     code = np.zeros(difference.shape[1], dtype=np.int64)

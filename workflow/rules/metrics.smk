@@ -128,8 +128,37 @@ rule measures_table:
         "mgd3 measures-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
 
 
+rule claims_of_measures:
+    input:
+        scores=LAYOUT.scores(),
+        measures=rules.measures_table.output.classes,
+        ledger="workflow/resources/claims.yaml",
+        paper="workflow/resources/paper_results.csv",
+    output:
+        csv=report(
+            LAYOUT.report("tables/claims_diversity.csv"),
+            caption="../report/claims.rst",
+            category="1. Results",
+            labels={"what": "the paper's claims on diversity"},
+        ),
+        md=LAYOUT.report("tables/claims_diversity.md"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_claims_diversity.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["claims"],
+        rows=compact([run.row() for run in CONFIG.runs]),
+        title=CONFIG.name,
+    shell:
+        "mgd3 claims-of-measures --runs {params.rows:q} --scores {input.scores:q}"
+        " --by-class {input.measures:q} --ledger {input.ledger:q} --paper {input.paper:q}"
+        " --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
+
+
 rule metrics:
     input:
         rules.measures_table.output,
+        rules.claims_of_measures.output,
         LAYOUT.figures()["figure3"],
         LAYOUT.figures()["figure5"],

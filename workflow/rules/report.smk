@@ -48,6 +48,34 @@ rule cost:
         " > {log:q} 2>&1"
 
 
+rule claims:
+    input:
+        scores=LAYOUT.scores(),
+        costs=rules.cost.output.csv,
+        ledger="workflow/resources/claims.yaml",
+        paper="workflow/resources/paper_results.csv",
+    output:
+        csv=report(
+            LAYOUT.report("tables/claims.csv"),
+            caption="../report/claims.rst",
+            category="1. Results",
+            labels={"what": "the paper's claims: reproduced or not"},
+        ),
+        md=LAYOUT.report("tables/claims.md"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_claims.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["claims"],
+        rows=compact([run.row() for run in CONFIG.runs]),
+        title=CONFIG.name,
+    shell:
+        "mgd3 claims --runs {params.rows:q} --scores {input.scores:q} --costs {input.costs:q}"
+        " --ledger {input.ledger:q} --paper {input.paper:q} --title {params.title:q}"
+        " --output {output.csv:q} > {log:q} 2>&1"
+
+
 rule overview:
     input:
         rules.tables.output.csv,

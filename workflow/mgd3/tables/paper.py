@@ -91,10 +91,13 @@ class PaperFigure(NamedTuple):
     note: str
 
 
-def load_paper(path: Path) -> pd.DataFrame:
-    """Published accuracies: the paper's, or in the same columns those of independent reruns.
+def load_paper(path: Path, metric: str = "accuracy") -> pd.DataFrame:
+    """Published figures: the paper's, or in the same columns those of independent reruns.
 
     In the latter `table` is the source.
+
+    Args:
+        metric: `accuracy` (per cent), `diversity` (0 to 1) or `hours`.
 
     Raises:
         UserError: the file is missing or lacks a column.
@@ -105,7 +108,7 @@ def load_paper(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(text, str))
     if missing := [c for c in COLUMNS if c not in table]:
         raise UserError(f"{path} has no column {missing[0]!r}", "restore workflow/resources")
-    table = table[table.metric == "accuracy"].copy()
+    table = table[table.metric == metric].copy()
     for column in ("mean", "std"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     # The paper calls this generator DiT, too; only the note tells them apart.

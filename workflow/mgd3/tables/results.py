@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..errors import UserError
 from ..evaluation.protocols import NETWORKS, PROTOCOLS
 from ..generators.registry import GENERATORS
 from ..names import WHOLE_SPLIT
-from ..seeding import seed_of
 from ..statistics import (
     DDOF,
     REPLICATES,
     Gain,
-    common_pairs,
-    paired_gain,
     summarise,
     variance_components,
 )
+from .pairing import gain_between, pairs_of, settings_of
 from .paper import ON_ANOTHER, PaperFigure, PaperKey, paper_key, published
 from .scores import FIGURES, KEY, PAIR, Predictions
 
@@ -83,13 +80,13 @@ def make_tables(
             record["reference"] = rival
             if rival not in (None, row["run"]):
                 for figure in GAIN_FIGURES:
-                    gain = _gain(figure, cell, place[rival], predictions, replicates)
+                    gain = gain_between(figure, cell, place[rival], predictions, replicates)
                     record |= _gain_columns(figure, gain)
             control = _control(here)
             if control not in (None, row["run"]):
-                gain = _gain("last", cell, place[control], predictions, replicates)
+                gain = gain_between("last", cell, place[control], predictions, replicates)
                 record |= _gain_columns(CONTROL, gain)
-            key = paper_key(row["method"], row["run"], row.get("generator"), _settings(cell))
+            key = paper_key(row["method"], row["run"], row.get("generator"), settings_of(cell))
             record |= _printed(record, paper, reported, key)
             table.append(record)
     frame = pd.DataFrame([dict.fromkeys(COLUMNS) | record for record in table], columns=COLUMNS)
@@ -133,14 +130,6 @@ def _places(scores: pd.DataFrame) -> list[tuple]:
         places.itertuples(index=False, name=None),
         key=lambda p: (datasets[p[0]], p[1] == WHOLE_SPLIT, p[1], protocols[p[2]], networks[p[3]]),
     )
-
-
-def _settings(cell: pd.DataFrame) -> dict[str, Any]:
-    return cell.run_settings.iloc[0]
-
-
-def _pairs(cell: pd.DataFrame) -> list[tuple[int, int]]:
-    return list(cell[PAIR].itertuples(index=False, name=None))
 
 
 def _identity(cell: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +182,7 @@ def _measured(cell: pd.DataFrame) -> dict[str, Any]:
         "label_bytes": _constant(cell, "label_bytes"),
         "device": ", ".join(sorted({str(d) for d in cell.device if d})),
         # Space-separated, in the same order: one training each, for plots.
-        "pairs": " ".join(f"{g}:{t}" for g, t in _pairs(cell)),
+        "pairs": " ".join(f"{g}:{t}" for g, t in pairs_of(cell)),
         **{f"{f}_values": " ".join(f"{v:.6g}" for v in cell[f]) for f in GAIN_FIGURES},
     }
 
@@ -219,7 +208,7 @@ def _reference(
     if generator is not None and not itself:
 
         def sampling(run: str) -> tuple:
-            settings = _settings(place[run])
+            settings = settings_of(place[run])
             return tuple(settings.get(k) for k in ("variant", "cfg", "steps"))
 
         own = sampling(row["run"])
@@ -230,29 +219,6 @@ def _reference(
 def _control(here: Sequence[Mapping[str, Any]]) -> str | None:
     """The slug of the first listed run of `random`."""
     return next((row["run"] for row in here if row["method"] == CONTROL), None)
-
-
-def _gain(
-    figure: str,
-    cell: pd.DataFrame,
-    rival: pd.DataFrame,
-    predictions: Predictions,
-    replicates: int,
-) -> Gain | None:
-    """Of the seed pairs that both have; None where they share none."""
-    own, other = (dict(zip(_pairs(c), c.path, strict=True)) for c in (cell, rival))
-    pairs = common_pairs(own, other)
-    if not pairs:
-        return None
-    run, labels = predictions.correct([own[p] for p in pairs], figure)
-    base, base_labels = predictions.correct([other[p] for p in pairs], figure)
-    if not np.array_equal(labels, base_labels):
-        raise UserError(
-            f"{own[pairs[0]]} and {other[pairs[0]]} were scored on different test images",
-            "the data set has changed: delete the older scores and run again",
-        )
-    seed = seed_of("gain", *map(str, cell[KEY].iloc[0]), str(rival.run.iloc[0]), figure)
-    return paired_gain(run, base, [g for g, _ in pairs], seed=seed, replicates=replicates)
 
 
 def _gain_columns(name: str, gain: Gain | None) -> dict[str, Any]:
