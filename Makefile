@@ -29,7 +29,7 @@ demo: $(STAMP)
 
 # For instance `make ablation-stop`: workflow/presets/ablation-stop.yaml.
 ablation-%: $(STAMP)
-	snakemake --cores $(CORES) $(SHOW) --configfile workflow/presets/$@.yaml
+	snakemake --cores $(CORES) $(SHOW) -- $(subst -,_,$@)
 	@mgd3 show results/reports/$@/tables/results.csv
 	@echo "Tables and pictures: results/reports/$@/"
 
@@ -44,8 +44,7 @@ tune: $(STAMP)
 
 # Every ablation but that over IPC, with its measures and figures, from one generation seed.
 analysis: $(STAMP)
-	snakemake --cores $(CORES) $(SHOW) --configfile workflow/presets/analysis.yaml -- \
-	  all metrics figures
+	snakemake --cores $(CORES) $(SHOW) -- analysis
 	@mgd3 show results/reports/analysis/tables/results.csv
 	@echo "Tables and pictures: results/reports/analysis/"
 

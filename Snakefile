@@ -1,9 +1,30 @@
+import sys
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+# `snakemake ablation_stop` is `snakemake --configfile workflow/presets/ablation-stop.yaml`.
+PRESETS = {
+    preset.stem.replace("-", "_"): preset
+    for preset in sorted(Path(workflow.basedir, "workflow/presets").glob("*.yaml"))
+}
+CHOSEN = [preset for name, preset in PRESETS.items() if name in sys.argv[1:]]
+
 
 configfile: "config.yaml"
+
+
+if CHOSEN:
+    # Jobs are processes of their own, which are told of configuration files but not of targets.
+    # Those of the command line come after it and win.
+    workflow.config_settings.configfiles = [
+        *CHOSEN,
+        *workflow.config_settings.configfiles,
+    ]
+
+    configfile: CHOSEN[0]
 
 
 report: "workflow/report/workflow.rst"
@@ -61,3 +82,14 @@ rule all:
         rules.cost_plot.output if LAYOUT.distilling else [],
         LAYOUT.grids(),
         LAYOUT.sweeps(),
+
+
+for name in PRESETS:
+
+    rule:
+        name:
+            name
+        input:
+            rules.all.input,
+            rules.metrics.input if name == "analysis" else [],
+            rules.figures.input if name == "analysis" else [],

@@ -51,6 +51,14 @@ def test_what_the_runs_do_not_permit_is_named(fresh: Workplace, target: str, nam
     assert "Traceback" not in output and "InputFunction" not in output
 
 
+def test_two_presets_at_once_are_named(fresh: Workplace) -> None:
+    targets = ("ablation_stop", "ablation_lambda")
+    status, output = fresh.snakemake(tiny(), "--dry-run", *targets)
+    assert status != 0
+    assert "several presets at once: ablation-lambda, ablation-stop" in output
+    assert "Traceback" not in output
+
+
 def test_a_class_missing_in_val_is_named(fresh: Workplace) -> None:
     root = fresh.path / "own images"
     own_images(root, {"one": 20, "two": 20})

@@ -26,6 +26,11 @@ from mgd3.stages import VERSIONS
 from mgd3.teachers import IMAGENET, TEACHER_FILES, TEACHERS
 
 try:
+    if len(CHOSEN) > 1:
+        raise UserError(
+            f"several presets at once: {', '.join(preset.stem for preset in CHOSEN)}",
+            "each is a configuration of its own: run one after the other",
+        )
     CONFIG = resolve(config)
     if workflow.is_main_process:
         preflight(CONFIG)
