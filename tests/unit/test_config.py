@@ -153,6 +153,15 @@ def test_a_run_takes_the_methods_defaults_unless_its_generator_has_its_own():
     assert resolve(raw({**MGD3, "clamp": None})).runs[0].settings["clamp"] is None
 
 
+def test_rows_of_several_generators_and_samplers_have_names_of_their_own():
+    (one,) = resolve(raw(MGD3)).runs
+    assert one.label == "MGD3 (λ=0.1, t_SG=25, CFG 1.5)"
+    both = {**MGD3, "generator": ["tiny-dit", "small-dit"], "variant": ["ddpm", "ddim"]}
+    labels = [run.label for run in resolve(raw(both)).runs]
+    assert len(set(labels)) == 4
+    assert "MGD3, small-dit (ddim, λ=0.1, t_SG=25, CFG 1.5)" in labels
+
+
 def test_the_rest_of_the_configuration_has_defaults():
     resolved = resolve(raw())
     assert resolved.evaluation[0]["training_seeds"] == 1

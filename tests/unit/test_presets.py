@@ -11,9 +11,11 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from mgd3.clustering import ALGORITHMS
 from mgd3.config import SWEPT, resolve, schema
 from mgd3.evaluation.protocols import NETWORKS, PROTOCOLS, SoftProtocol
-from mgd3.planned import PLANNED, set_aside
+from mgd3.generators.registry import get_generator
+from mgd3.methods import METHODS, distiller
 from mgd3.tables.paper import load_paper, paper_key, published
 from mgd3.tables.results import ALL_CROSS_DATASETS, CROSS_DATASETS, CROSS_FAMILY, CROSS_MEAN
 
@@ -57,9 +59,7 @@ def test_every_preset_with_soft_labels_has_a_row_of_random_images():
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_preset_resolves_alike_whatever_config_yaml_holds(name):
-    alone = {**preset(name), "planned": "skip"}
-    if not all(set_aside(alone)[0][key] for key in ("runs", "evaluation")):
-        pytest.skip("all of its rows or protocols are of a later version")
+    alone = preset(name)
     other = {
         "name": "other",
         "datasets": ["digits", "mnist"],
@@ -68,7 +68,6 @@ def test_a_preset_resolves_alike_whatever_config_yaml_holds(name):
         "runs": [{"method": "random", "lambda": 3}] * 20,
         "evaluation": [{"protocol": "hard-small", "networks": ["convnet3"], "training_seeds": 7}],
         "resources": {"device": "cpu", "batch": 3, "classes_per_block": 1},
-        "planned": "fail",
         "cache_dir": "/elsewhere",
     }
     assert set(other) == set(alone) - USERS
@@ -83,7 +82,7 @@ def test_a_preset_resolves_alike_whatever_config_yaml_holds(name):
 
 
 def rows(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """Its runs, sweeps unfolded, also those of a later version."""
+    """Its runs as written, sweeps unfolded."""
     unfolded = []
     for run in raw["runs"]:
         swept = {k: v if isinstance(v, list) else [v] for k, v in run.items() if k in SWEPT}
@@ -160,20 +159,27 @@ def test_a_preset_has_every_row_that_its_table_prints(name, table):
             assert ("unguided", "dit-minmax") in generators
 
 
-def test_what_is_planned_is_used():
-    used: dict[str, set] = {}
-    for name in FILES:
-        raw = preset(name)
-        for entry in (*rows(raw), *raw["evaluation"]):
-            for kind, value in entry.items():
-                if isinstance(value, str):
-                    used.setdefault(kind, set()).add(value)
-    unused = {kind: set(names) - used[kind] for kind, names in PLANNED.items()}
-    assert not any(unused.values()), unused
+@pytest.mark.parametrize("name", FILES)
+def test_every_row_of_a_preset_can_be_run(name):
+    """None is left out, and each has its method, its generator and its mode discovery."""
+    raw = preset(name)
+    config = resolve(raw)
+    written = [(row["method"], row.get("generator")) for row in rows(raw)]
+    assert [(run.method, run.generator) for run in config.runs] == written
+    assert [entry["protocol"] for entry in config.evaluation] == [
+        entry["protocol"] for entry in raw["evaluation"]
+    ]
+    for run in config.runs:
+        if METHODS[run.method].distils:
+            assert callable(distiller(run.method))
+        if run.generator is not None:
+            get_generator(run.generator)
+        if "modes" in run.settings:
+            assert run.settings["modes"] in ALGORITHMS
 
 
 def test_minmax_is_a_row_of_its_own_name():
-    config = resolve({**preset("table7-imagewoof"), "planned": "skip"})
+    config = resolve(preset("table7-imagewoof"))
     labels = {(run.method, run.generator): run.label for run in config.runs}
     assert labels["unguided", "dit-minmax"] == "MinMax, dit-minmax (CFG 4)"
     assert labels["unguided", "dit"] == "unguided, dit (CFG 4)"
@@ -182,4 +188,3 @@ def test_minmax_is_a_row_of_its_own_name():
 def test_the_evening_is_three_rows():
     config = resolve(preset("evening"))
     assert [run.method for run in config.runs] == ["random", "unguided", "mgd3"]
-    assert config.skipped == []

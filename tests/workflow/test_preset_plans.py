@@ -16,8 +16,7 @@ from mgd3.config import resolve
 from mgd3.data.imagenet import imagenet_wnids
 from mgd3.generators.registry import FAMILY_FILES
 from mgd3.layout import Layout
-from mgd3.planned import set_aside
-from workplace import ROOT, Workplace, parse_jobs, tiny
+from workplace import ROOT, Workplace, parse_jobs
 
 PRESETS = sorted(file.stem for file in (ROOT / "workflow" / "presets").glob("*.yaml"))
 
@@ -41,7 +40,7 @@ def place(tmp_path_factory) -> Workplace:
         path = place.path / "results/cache/generators/any/ldm" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (place.path / "mine.yaml").write_text("{imagenet_root: imagenet, planned: skip}")
+    (place.path / "mine.yaml").write_text("{imagenet_root: imagenet}")
     return place
 
 
@@ -69,12 +68,10 @@ def test_a_preset_plans(place, name, monkeypatch):
     status, output = plan(place, name)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     raw = yaml.safe_load((ROOT / "workflow" / "presets" / f"{name}.yaml").read_text())
-    left, gone = set_aside(raw)
     assert status == 0, output[-3000:]
-    assert all(name in output for name in gone), "what was left out is said"
     jobs = parse_jobs(output)
     monkeypatch.chdir(place.path)
-    config = resolve({**left, "imagenet_root": "imagenet"})
+    config = resolve({**raw, "imagenet_root": "imagenet"})
     layout = Layout(config, place.path)
     assert jobs["index"] == len(config.datasets)
     assert jobs["collect"] == len(layout.cards())
@@ -86,13 +83,3 @@ def test_a_preset_plans(place, name, monkeypatch):
     # Processor time, and not the clock's: other tests run beside this one.
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert seconds < 15, f"planning took {seconds:.1f} s"
-
-
-def test_rows_of_a_later_version_are_named_at_once_or_skipped(fresh: Workplace) -> None:
-    nothing = "PLANNED: dict[str, tuple[str, ...]] = {}"
-    fresh.edit("workflow/mgd3/planned.py", nothing, 'PLANNED = {"method": ("later-method",)}')
-    config = tiny(runs=[{"method": "random"}, {"method": "later-method"}])
-    status, output = fresh.snakemake(config, "--dry-run")
-    assert status != 0 and "not in this version yet" in output and "planned=skip" in output
-    assert "'later-method'" in output and "Traceback" not in output
-    assert fresh.planned({**config, "planned": "skip"})["evaluate"] == 1

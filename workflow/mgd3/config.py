@@ -38,7 +38,6 @@ from .names import (
     STOP_UNITS,
     VARIANT_NAMES,
 )
-from .planned import available
 from .teachers import TEACHERS
 
 # More trainings than these are a slip of the pen, and would only fail after minutes of planning.
@@ -406,12 +405,6 @@ def schema() -> dict[str, Any]:
                 },
             },
         },
-        "planned": {
-            "enum": ["fail", "skip"],
-            "default": "fail",
-            "description": "rows of a published table that this version cannot make yet: stop "
-            "with a message, or leave them out",
-        },
         "cache_dir": {
             "type": "string",
             "minLength": 1,
@@ -426,7 +419,7 @@ def schema() -> dict[str, Any]:
             "description": "train/<wnid>/ and val/ of ImageNet, for all its subsets; may be a link",
         },
     }
-    optional = ("tuning", "resources", "planned", "cache_dir", "imagenet_root")
+    optional = ("tuning", "resources", "cache_dir", "imagenet_root")
     required = [k for k in properties if k not in optional]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -471,7 +464,6 @@ class Config:
     Attributes:
         run_choices: the runs as written, sweeps not unfolded.
         tuning: with defaults; `tuning.plan` resolves it when it is asked for.
-        skipped: what `planned: skip` left out, a clause each.
     """
 
     name: str
@@ -487,7 +479,6 @@ class Config:
     batch: int | str
     classes_per_block: int | str
     cache_dir: str
-    skipped: list[str]
 
 
 def _where(path: Any) -> str:
@@ -720,7 +711,6 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     """
     if not isinstance(raw, Mapping):
         raise UserError(f"the config is {_short(raw)}", "write keys and values; see config.yaml")
-    raw, skipped = available(raw)
     check(raw)
     for key in raw:
         _require_finite(raw[key], key)
@@ -781,7 +771,6 @@ def resolve(raw: Mapping[str, Any]) -> Config:
         batch=resources.get("batch", "auto"),
         classes_per_block=resources.get("classes_per_block", "auto"),
         cache_dir=raw.get("cache_dir", "results/cache"),
-        skipped=skipped,
     )
 
 

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 from mgd3.config import preflight, resolve
 from mgd3.data.archives import RECEIPT, archives
@@ -34,8 +33,6 @@ try:
     CONFIG = resolve(config)
     if workflow.is_main_process:
         preflight(CONFIG)
-        if CONFIG.skipped:
-            logger.warning(f"left out (planned: skip): {', '.join(CONFIG.skipped)}")
         require_writable("results")
         require_writable(CONFIG.cache_dir)
     LAYOUT = Layout(CONFIG, Path(workflow.basedir))
