@@ -52,14 +52,21 @@ def check_network(name: str, image_size: int) -> None:
 
 def features(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """What the last linear layer of a network is given, [N, D], for images [N, 3, S, S]."""
+    return features_and_output(network, images)[0]
+
+
+def features_and_output(
+    network: nn.Module, images: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`features`, and what the network makes of them, in one pass."""
     last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
     seen: list[torch.Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
-        network(images)
+        output = network(images)
     finally:
         hook.remove()
-    return seen[0]
+    return seen[0], output
 
 
 def timm_network(num_classes: int, image_size: int, *, name: str) -> nn.Module:

@@ -22,12 +22,12 @@ from ..progress import Progress
 from ..seeding import torch_generator
 from ..teachers import TEACHER_FILES, get_teacher, load
 from ..teachers.features import Features
+from ..teachers.model import Teacher
 from .measures import frechet_distance, gaussian
 
 _BATCH = 128
 
 
-@torch.inference_mode()
 def judge(
     distilled: Path,
     teacher: str,
@@ -51,14 +51,8 @@ def judge(
     held = artifacts.load_tensors(distilled, ["images", "labels"])
     classes = artifacts.tensor_metadata(distilled)["classes"]
     network = load(folder, device).slice(teacher_classes or classes)
-    features, seen = [], []
-    for part in held["images"].split(_BATCH):
-        x = normalise(
-            crop_as_tested(part.to(device), teacher, network.size), network.mean, network.std
-        )
-        features.append(network.features(x).float().cpu())
-        seen.append(network(x).argmax(1).cpu())
-    found = {"features": torch.cat(features), "predicted": torch.cat(seen)}
+    features, predicted = look(held["images"], network, teacher)
+    found = {"features": features, "predicted": predicted}
     tensors = {
         f"{what}/{name}": value[held["labels"] == label]
         for what, value in found.items()
@@ -69,7 +63,29 @@ def judge(
     artifacts.save_tensors(output, tensors, {"classes": classes, "teacher": about})
 
 
-def crop_as_tested(images: Tensor, teacher: str, size: int) -> Tensor:
+@torch.inference_mode()
+def look(images: Tensor, network: Teacher, teacher: str) -> tuple[Tensor, Tensor]:
+    """What a teacher makes of images that are resized and cropped as for its test.
+
+    Args:
+        images: uint8 [N, 3, S, S], on any device.
+        teacher: its name.
+
+    Returns:
+        Its features, float32 [N, D], and the class that it sees, int64 [N], by position among its
+        `classes`; both on the CPU.
+    """
+    device = next(network.model.parameters()).device
+    features, seen = [], []
+    for part in images.split(_BATCH):
+        pixels = _crop_as_tested(part.to(device), teacher, network.size)
+        found, logits = network.features_and_logits(normalise(pixels, network.mean, network.std))
+        features.append(found.float().cpu())
+        seen.append(logits.argmax(1).cpu())
+    return torch.cat(features), torch.cat(seen)
+
+
+def _crop_as_tested(images: Tensor, teacher: str, size: int) -> Tensor:
     """As the teacher's test images: shorter side to `test_resize`, the central square of `size`."""
     images = resize_tensor(images, get_teacher(teacher).test_resize)
     start = round((images.shape[-1] - size) / 2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..artifacts import load_json, load_tensors, save_json, save_tensors, sha256_of
 from ..errors import UserError, did_you_mean
-from ..networks import create_network, features
+from ..networks import create_network, features, features_and_output
 from . import TEACHER_FILES
 
 
@@ -41,12 +41,19 @@ class Teacher:
         """Logits [N, classes] of normalised float images [N, 3, S, S], without gradients of its own
         weights; gradients flow to the images where they ask for them.
         """
-        logits = self.model(images)
-        return logits if self.rows is None else logits[:, self.rows]
+        return self._chosen(self.model(images))
 
     def features(self, images: Tensor) -> Tensor:
         """What the last linear layer is given, [N, D], of normalised float images [N, 3, S, S]."""
         return features(self.model, images)
+
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, D] and logits [N, classes] in one pass."""
+        found, logits = features_and_output(self.model, images)
+        return found, self._chosen(logits)
+
+    def _chosen(self, logits: Tensor) -> Tensor:
+        return logits if self.rows is None else logits[:, self.rows]
 
     @property
     def identity(self) -> list[Any]:

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from .. import artifacts
-from ..augment import normalise
 from ..clustering import centroids
 from ..data.index import Index
 from ..evaluation.stage import evaluate
 from ..generators.vae import load_vae, to_size
 from ..latents import Latents
 from ..methods import Job, distiller
-from ..metrics.judging import crop_as_tested
+from ..metrics.judging import look
 from ..metrics.measures import coverage
 from ..teachers import TEACHER_FILES, load
 from .rungs import setting_of
@@ -111,18 +110,13 @@ def _encoded(images: Tensor, vae_folder: Path, size: int, device: str) -> np.nda
     return torch.cat(parts).flatten(1).cpu().numpy()
 
 
-@torch.inference_mode()
 def _recognised(
     images: Tensor, labels: Tensor, folder: Path, classes: Sequence[str], device: str
 ) -> np.ndarray:
     """Which images the teacher takes for their class, bool [N]; `labels` count in `classes`."""
-    teacher = load(folder, device).slice(classes)
-    name, right = artifacts.load_json(folder / TEACHER_FILES[1])["teacher"], []
-    for part, wanted in zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True):
-        pixels = crop_as_tested(part.to(device), name, teacher.size)
-        x = normalise(pixels, teacher.mean, teacher.std)
-        right.append(teacher(x).argmax(1) == wanted.to(device))
-    return torch.cat(right).cpu().numpy()
+    name = artifacts.load_json(folder / TEACHER_FILES[1])["teacher"]
+    _, seen = look(images, load(folder, device).slice(classes), name)
+    return (seen == labels).numpy()
 
 
 def train(
