@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -353,6 +354,13 @@ OBJECTIVES = {
 }
 
 
+IN_PARTS = {
+    "dm": feature_distance,
+    "dc": lambda *of: gradient_distance(*of[:3], 2, size=of[3]),
+    "idc": lambda *of: gradient_distance(*of[:3], 2, absolute, 4, size=of[3]),
+}
+
+
 @pytest.mark.parametrize("what", OBJECTIVES)
 @pytest.mark.parametrize("operation", [None, *dsa_operations(True)])
 def test_the_gradient_at_the_images_is_the_slope_of_the_distance(network, batches, what, operation):
@@ -452,12 +460,136 @@ def test_gradients_reach_the_latents_whole(chunk):
     torch.testing.assert_close(tensors["latent"].grad, 2 * expected)
 
 
+def out_of_memory(*_):
+    raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_images_and_their_gradients_are_made_in_parts_when_memory_runs_out(where):
+    """Also when it runs out after some of a part's gradients are there."""
+    expected, _ = decoded()
+    weights = torch.randn(4, 3, 16, 16)
+    expected.push("b", weights)
+    synthesis, calls = decoded()
+    make, failed = synthesis._make, []
+
+    def small_memory(name, rows):
+        made = make(name, rows)
+        if len(made) > 1 and (where == "forward" or made.requires_grad):
+            failed.append(len(made))
+            if where == "forward":
+                out_of_memory()
+            rows["latent"].register_hook(out_of_memory)
+        return made
+
+    synthesis._make = small_memory
+    torch.testing.assert_close(synthesis.images("b"), expected.images("b"))
+    synthesis.push("b", weights)
+    wanted = expected.tensors("b")["latent"].grad
+    torch.testing.assert_close(synthesis.tensors("b")["latent"].grad, wanted)
+    assert failed == [4, 2]
+    calls.clear()
+    synthesis.push("b", weights)
+    assert calls == [1] * 4, "and what fits is remembered"
+    torch.testing.assert_close(synthesis.tensors("b")["latent"].grad, 2 * wanted)
+
+
+def test_too_little_memory_for_one_image_is_said():
+    synthesis, _ = decoded(chunk=3)
+    synthesis._make = out_of_memory
+    with pytest.raises(UserError, match="not enough memory to make one image"):
+        synthesis.images("a")
+    with pytest.raises(UserError, match="not enough memory to take the gradient of one image"):
+        synthesis.push("a", torch.randn(4, 3, 16, 16))
+
+
+def scarce(network, limit, where, failed):
+    """The network, where a pass of more than `limit` images does not fit."""
+
+    def check(module, given, logits):
+        if len(logits) > limit and (where == "forward" or logits.requires_grad):
+            failed.append(len(logits))
+            if where == "forward":
+                out_of_memory()
+            logits.register_hook(out_of_memory)
+
+    network.register_forward_hook(check)
+    return network
+
+
+ITERATIONS = {
+    "dm": distribution_iteration,
+    "dc": lambda matched: gradient_iteration(matched, outer=2, inner=2, batch=6),
+    "idc": lambda matched: idc.iteration_of(matched, replace(idc.FEW, warmup_epochs=1), inner=2),
+}
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("what", ITERATIONS)
+def test_an_iteration_that_does_not_fit_is_the_same_in_parts(what, where, monkeypatch):
+    def run(failed=None):
+        torch.manual_seed(0)
+        given = replace(idc_problem(), real_batch=7)
+        fresh = Matching.fresh_network
+        if failed is not None:
+            monkeypatch.setattr(
+                Matching, "fresh_network", lambda *of: scarce(fresh(*of), 1, where, failed)
+            )
+        losses = [ITERATIONS[what](given)(number) for number in range(2)]
+        monkeypatch.setattr(Matching, "fresh_network", fresh)
+        return torch.stack(losses), [given.synthesis.tensors(n)[PIXELS] for n in "ab"]
+
+    torch.manual_seed(0)
+    begun = [of[PIXELS] for of in map(idc_problem().synthesis.tensors, "ab")]
+    losses, pixels = run()
+    failed = []
+    in_parts, found = run(failed)
+    # Of DM only the two synthetic images have a backward pass.
+    assert max(failed) >= (2 if (what, where) == ("dm", "backward") else 7)
+    torch.testing.assert_close(in_parts, losses, rtol=1e-4, atol=1e-6)
+    for a, b, before in zip(found, pixels, begun, strict=True):
+        assert (a - b).abs().max() < 0.01 * (b - before).abs().max()
+
+
+@pytest.mark.parametrize("what", OBJECTIVES)
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_distance_in_parts_has_the_same_gradient(network, batches, what, size):
+    objective = IN_PARTS[what]
+    real, synthetic = batches[0], batches[1].requires_grad_()
+    whole, parts = (
+        objective(network, real, synthetic, None),
+        objective(network, real, synthetic, size),
+    )
+    torch.testing.assert_close(parts, whole)
+    wanted, found = (torch.autograd.grad(of, synthetic)[0] for of in (whole, parts))
+    torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-10)
+
+
+def test_images_that_see_each_other_are_not_matched_in_parts(batches):
+    network = create_network("conv3", 4, 32, "soft").double()
+    real, synthetic = (F.interpolate(x, (32, 32)) for x in batches)
+    network.register_forward_pre_hook(lambda _, given: len(given[0]) > 2 and out_of_memory())
+    synthesis = Synthesis({"a": {PIXELS: synthetic.requires_grad_()}})
+    matched = problem(synthesis)
+    distance = partial(gradient_distance, network)
+    with pytest.raises(UserError, match="a batch of 7 images, and BatchNorm2d does not allow"):
+        matched._with_gradient(distance, real, synthetic, 0)
+
+
+def test_too_little_memory_to_match_one_image_is_said(batches):
+    matched = problem(decoded()[0])
+    network = create_network("convnet3", 4, 16).double()
+    network.register_forward_pre_hook(out_of_memory)
+    with pytest.raises(UserError, match=r"(?s)not enough memory to match one image.*`size`"):
+        matched._with_gradient(partial(gradient_distance, network), *batches, 0)
+
+
 def test_a_step_is_the_optimiser_s_on_the_sum_of_the_classes():
     synthesis, _ = decoded(chunk=3)
     matched = problem(synthesis, operations=())
     network = matched.fresh_network(0)
     before = copy.deepcopy(synthesis.state_dict())
-    loss = matched.step(0, 0, lambda a, b, _: feature_distance(network, a, b))
+    loss = matched.step(0, 0, lambda a, b, _, size: feature_distance(network, a, b, size))
     expected = 0.0
     for name in "ab":
         latent = before[f"held.{'ab'.index(name)}.latent"].requires_grad_()

@@ -116,6 +116,27 @@ def loss_by_hand(job: Job, objective: str, images: Tensor, name: str) -> Tensor:
     return distance
 
 
+@EACH
+def test_images_are_the_same_when_only_the_graph_of_one_fits(method, job_of, monkeypatch):
+    job = job_of(method, "dc")
+    whole, failed, keep = made_by(method, job), [], priors.synthesis_of
+
+    def scarce(leaves, pictures, *more):
+        def small_memory(rows):
+            made = pictures(rows)
+            if len(made) > 1 and made.requires_grad:
+                failed.append(len(made))
+                raise torch.OutOfMemoryError("out of memory")
+            return made
+
+        return keep(leaves, small_memory, *more)
+
+    monkeypatch.setattr(priors, "synthesis_of", scarce)
+    assert off(made_by(method, job), whole) <= 1
+    # Once for each optimisation: what fits is remembered.
+    assert failed == [IPC] * (3 if method == "h-glad-vae" else 1)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_step_is_that_of_one_graph_from_latents_to_loss(objective, job_of, monkeypatch):
     """Autograd through decoder and objective at once, and one step by hand."""

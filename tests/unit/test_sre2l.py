@@ -124,6 +124,21 @@ def test_the_gradient_at_the_images_is_the_slope_of_the_loss(teacher, monkeypatc
     assert slope == pytest.approx((gradient * direction).sum().item(), rel=1e-5)
 
 
+def test_a_batch_is_never_cut_and_too_little_memory_is_said(teacher):
+    """In parts its statistics would be others."""
+
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    of = recovery(teacher)
+    hook = teacher.model.register_forward_pre_hook(out_of_memory)
+    try:
+        with pytest.raises(UserError, match="a batch of 4 images whose statistics are taken"):
+            of.iteration(0)
+    finally:
+        hook.remove()
+
+
 # Views
 
 

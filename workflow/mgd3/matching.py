@@ -18,10 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from .errors import UserError
 from .evaluation.protocols import IMAGENET_MEAN, IMAGENET_STD
 from .generators.base import exact_float32
 from .generators.checkpoint import Checkpoint
+from .memory import MEND, Parts, SplitBackward, halving, mean_of_parts, require_separable
 from .networks import create_network, features
 from .progress import LOG_SECONDS, Progress
 from .seeding import seed_of, torch_generator
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 60.0
 PIXELS = "pixels"
+Part = TypeVar("Part")
 # Leaves and constants of some images -> normalised float images [n, 3, S, S].
 Make = Callable[[str, Mapping[str, Tensor]], Tensor]
 
@@ -57,7 +59,8 @@ class Synthesis(nn.Module):
         make: makes normalised images [rows, 3, S, S] of a class of any of its rows, each image of
             its own row alone; weights in it must be frozen. None: the one key is `pixels`, the
             images themselves.
-        chunk: images that `make` makes at a time; None for all of a class.
+        chunk: images that `make` makes at a time, fewer when memory runs out; None for all of a
+            class.
     """
 
     def __init__(
@@ -89,28 +92,58 @@ class Synthesis(nn.Module):
         return {**dict(self.held[place].items()), **self._constants[place]}
 
     def images(self, name: str) -> Tensor:
-        """Normalised images of a class [n, 3, S, S], a leaf that takes gradients."""
+        """Normalised images of a class [n, 3, S, S], a leaf that takes gradients.
+
+        Raises:
+            UserError: too little memory to make one image.
+        """
         if self._make is None:
             return self.tensors(name)[PIXELS]
+        tensors = self.tensors(name)
+
+        def made(part: slice) -> Tensor:
+            return self._make(name, {key: tensor[part] for key, tensor in tensors.items()})
+
         with torch.no_grad():
-            made = [self._make(name, rows) for rows, _ in self._parts(name)]
-        return torch.cat(made).requires_grad_()
+            parts = list(self._by_parts(name, made, "make one image"))
+        return torch.cat(parts).requires_grad_()
 
     def push(self, name: str, gradient: Tensor) -> None:
-        """Add to the leaves' gradients what a gradient at the images [n, 3, S, S] is for them."""
+        """Add to the leaves' gradients what a gradient at the images [n, 3, S, S] is for them.
+
+        Raises:
+            UserError: too little memory for the gradient of one image.
+        """
         if self._make is None:
             leaf = self.tensors(name)[PIXELS]
             leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
             return
-        for rows, part in self._parts(name):
-            self._make(name, rows).backward(gradient[part])
+        tensors, leaves = self.tensors(name), dict(self.held[self._place[name]].items())
+        for leaf in leaves.values():
+            if leaf.grad is None:
+                leaf.grad = torch.zeros_like(leaf)
 
-    def _parts(self, name: str) -> Iterator[tuple[dict[str, Tensor], slice]]:
-        tensors = self.tensors(name)
-        n = len(next(iter(tensors.values())))
-        for start in range(0, n, self._chunk or n):
-            part = slice(start, start + (self._chunk or n))
-            yield {key: tensor[part] for key, tensor in tensors.items()}, part
+        def add(part: slice) -> None:
+            # Leaves of the part's own, so that one that does not fit adds nothing to the whole.
+            rows = {
+                key: tensor[part].detach().requires_grad_(key in leaves)
+                for key, tensor in tensors.items()
+            }
+            made = self._make(name, rows)
+            found = torch.autograd.grad(made, [rows[key] for key in leaves], gradient[part])
+            for leaf, of_part in zip(leaves.values(), found, strict=True):
+                leaf.grad[part] += of_part
+
+        for _ in self._by_parts(name, add, "take the gradient of one image"):
+            pass
+
+    def _by_parts(self, name: str, work: Callable[[slice], Part], what: str) -> Iterator[Part]:
+        n = len(next(iter(self.tensors(name).values())))
+
+        def shrink(size: int) -> None:
+            self._chunk = size
+
+        return halving(n, self._chunk or n, work, what=what, shrunk=shrink)
 
 
 class Real:
@@ -219,11 +252,33 @@ def initial_pixels(job: Job, real: Real, classes: Sequence[str], init: str) -> d
     return begun
 
 
-def feature_distance(network: nn.Module, real: Tensor, synthetic: Tensor) -> Tensor:
-    """DM: squared L2 distance of the mean features of two batches [N, 3, S, S], [M, 3, S, S]."""
+def feature_distance(
+    network: nn.Module, real: Tensor, synthetic: Tensor, size: int | None = None
+) -> Tensor:
+    """DM: squared L2 distance of the mean features of two batches [N, 3, S, S], [M, 3, S, S].
+
+    Args:
+        size: images in the network at a time; None for all.
+    """
+
+    def means(images: Tensor) -> tuple[Tensor, ...]:
+        return (features(network, images).mean(0),)
+
     with torch.no_grad():
-        wanted = features(network, real).mean(0)
-    return (features(network, synthetic).mean(0) - wanted).square().sum()
+        (wanted,) = _in_parts(network, means, real, size)
+    (found,) = _in_parts(network, means, synthetic, size)
+    return (found - wanted).square().sum()
+
+
+def _in_parts(
+    network: nn.Module,
+    means: Callable[[Tensor], tuple[Tensor, ...]],
+    images: Tensor,
+    size: int | None,
+) -> tuple[Tensor, ...]:
+    if size is not None and size < len(images):
+        require_separable(network, f"a batch of {len(images)} images")
+    return mean_of_parts(means, images, size or len(images))
 
 
 def row_cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -244,20 +299,26 @@ def gradient_distance(
     label: int,
     distance: Callable[[Tensor, Tensor], Tensor] = row_cosine,
     least_dims: int = 2,
+    size: int | None = None,
 ) -> Tensor:
     """Distance of the gradients that two batches of one class have at the network's weights.
 
     Summed over the weights of at least `least_dims` dimensions: 2 leaves out biases and norms (DC),
     4 the linear layer, too (IDC).
+
+    Args:
+        size: images in the network at a time; None for all.
     """
     weights = [weight for weight in network.parameters() if weight.dim() >= least_dims]
 
-    def gradients(images: Tensor, differentiable: bool) -> tuple[Tensor, ...]:
+    @torch.enable_grad()
+    def gradients(images: Tensor) -> tuple[Tensor, ...]:
         labels = torch.full((len(images),), label, device=images.device)
         loss = F.cross_entropy(network(images), labels)
-        return torch.autograd.grad(loss, weights, create_graph=differentiable)
+        return torch.autograd.grad(loss, weights, create_graph=images.requires_grad)
 
-    wanted, found = gradients(real, False), gradients(synthetic, True)
+    wanted = _in_parts(network, gradients, real.detach(), size)
+    found = _in_parts(network, gradients, synthetic, size)
     return torch.stack([distance(a, b) for a, b in zip(wanted, found, strict=True)]).sum()
 
 
@@ -290,6 +351,7 @@ class Matching:
         operations: of `mgd3.dsa`; a step has one draw of one of them for all images of a class,
             real and synthetic. Empty: no augmentation.
         seed: the generation seed.
+        parts: images that are in a network at a time, all of a step if memory allows.
     """
 
     synthesis: Synthesis
@@ -301,6 +363,7 @@ class Matching:
     real_batch: int
     operations: tuple[str, ...]
     seed: int
+    parts: Parts = field(default_factory=Parts)
 
     def fresh_network(self, number: int) -> nn.Module:
         """Network `number`, untrained, on the device; the host does not wait."""
@@ -313,18 +376,22 @@ class Matching:
         self,
         iteration: int,
         step: int,
-        distance: Callable[[Tensor, Tensor, int], Tensor],
+        distance: Callable[..., Tensor],
         choose: Callable[[Sequence[str], torch.Generator], Sequence[str]] = one_of,
     ) -> Tensor:
         """One step of the optimiser on the sum of the classes' distances.
 
         Args:
             iteration, step: name the step's draws, with the class.
-            distance: of real [N, 3, S, S] and synthetic images [M, 3, S, S] of a label.
+            distance: of real [N, 3, S, S] and synthetic images [M, 3, S, S] of a label, with the
+                keyword `size`: how many of them are in the network at a time.
             choose: the augmentations of a step, of `operations`.
 
         Returns:
             The distances' mean, a scalar on the device.
+
+        Raises:
+            UserError: too little memory for one image.
         """
         self.optimiser.zero_grad(set_to_none=True)
         distances = []
@@ -336,12 +403,33 @@ class Matching:
             both = torch.cat([real, images])
             if self.operations:
                 both = augment_alike(both, choose(self.operations, draws), draws)
-            found = distance(both[: len(real)], both[len(real) :], self.labels[name])
-            (gradient,) = torch.autograd.grad(found, images)
+            real, augmented = both[: len(real)].detach(), both[len(real) :]
+            found, gradient = self._with_gradient(distance, real, augmented, self.labels[name])
+            (gradient,) = torch.autograd.grad(augmented, images, gradient)
             self.synthesis.push(name, gradient)
-            distances.append(found.detach())
+            distances.append(found)
         self.optimiser.step()
         return torch.stack(distances).mean()
+
+    def _with_gradient(
+        self, distance: Callable[..., Tensor], real: Tensor, synthetic: Tensor, label: int
+    ) -> tuple[Tensor, Tensor]:
+        """A class's distance, and its gradient at the synthetic images."""
+        leaf = synthetic.detach().requires_grad_()
+
+        def attempt(size: int) -> tuple[Tensor, Tensor]:
+            found = distance(real, leaf, label, size=size)
+            return found.detach(), torch.autograd.grad(found, leaf)[0]
+
+        return self.parts(max(len(real), len(leaf)), attempt, _require_several)
+
+
+def _require_several(size: int) -> None:
+    if size == 1:
+        raise UserError(
+            "not enough memory to match one image",
+            f"{MEND}, or lower `size` or choose a smaller `network` for this run",
+        )
 
 
 def network_for(size: int) -> str:
@@ -397,7 +485,7 @@ def distribution_iteration(matching: Matching) -> Callable[[int], Tensor]:
 
     def iteration(number: int) -> Tensor:
         network = matching.fresh_network(number).requires_grad_(False)
-        return matching.step(number, 0, lambda a, b, _: feature_distance(network, a, b))
+        return matching.step(number, 0, lambda a, b, _, size: feature_distance(network, a, b, size))
 
     return iteration
 
@@ -421,6 +509,7 @@ def gradient_iteration(
     def iteration(number: int) -> Tensor:
         network = matching.fresh_network(number)
         trainer = torch.optim.SGD(network.parameters(), lr=learning_rate, momentum=momentum)
+        backward = SplitBackward(network)
         distance = partial(gradient_distance, network)
         found = [matching.step(number, 0, distance)]
         for step in range(1, outer):
@@ -429,13 +518,17 @@ def gradient_iteration(
             for _ in range(inner):
                 order = send(torch.randperm(len(labels), generator=draws), labels.device)
                 for rows in order.split(batch):
-                    trainer.zero_grad(set_to_none=True)
-                    F.cross_entropy(network(images[rows]), labels[rows]).backward()
+                    loss_of = partial(_cross_entropy, network, images[rows], labels[rows])
+                    backward(len(rows), loss_of)
                     trainer.step()
             found.append(matching.step(number, step, distance))
         return torch.stack(found).mean()
 
     return iteration
+
+
+def _cross_entropy(network: nn.Module, images: Tensor, labels: Tensor, part: slice) -> Tensor:
+    return F.cross_entropy(network(images[part]), labels[part])
 
 
 def _all_images(matching: Matching) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from .. import artifacts, matching
 from ..errors import UserError
 from ..generators.vae import load_vae
+from ..memory import halving
 from ..synthesis import Decode, chunk_size, decoding
 from . import Job, priors
 
@@ -66,7 +67,10 @@ def distil(job: Job) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _through(stage: Decode, features: Tensor, chunk: int) -> Tensor:
-    return torch.cat([stage(part) for part in features.split(chunk)])
+    def through(part: slice) -> Tensor:
+        return stage(features[part])
+
+    return torch.cat(list(halving(len(features), chunk, through, what="decode one image")))
 
 
 class _Passed:

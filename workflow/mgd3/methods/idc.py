@@ -25,6 +25,7 @@ from .. import matching
 from ..augment import apply_cutmix, draw_cutmix, send
 from ..dsa import OPERATIONS
 from ..matching import PIXELS, Matching, Normalise
+from ..memory import SplitBackward
 from ..seeding import torch_generator
 from . import Job
 
@@ -146,6 +147,7 @@ class Learner:
         self, problem: Matching, recipe: Recipe, network: nn.Module, labels: Tensor
     ) -> None:
         self.network, self._labels = network, labels
+        self._backward = SplitBackward(network)
         self._problem, self._recipe = problem, recipe
         self._trainer = torch.optim.SGD(
             network.parameters(),
@@ -177,9 +179,16 @@ class Learner:
                 images = apply(images, send(parameters, real.device))
             mix = draw_cutmix(len(places), self._problem.size, 1.0, draws)
             mix = replace(mix, partners=send(mix.partners, real.device))
-            logits = self.network(apply_cutmix(images, mix))
-            own = F.cross_entropy(logits, labels)
-            other = F.cross_entropy(logits, labels[mix.partners])
-            self._trainer.zero_grad(set_to_none=True)
-            (mix.weight * own + (1 - mix.weight) * other).backward()
+            mixed, others = apply_cutmix(images, mix), labels[mix.partners]
+            loss_of = partial(_loss, self.network, mixed, labels, others, mix.weight)
+            self._backward(len(places), loss_of)
             self._trainer.step()
+
+
+def _loss(
+    network: nn.Module, images: Tensor, own: Tensor, others: Tensor, weight: float, part: slice
+) -> Tensor:
+    """Mean cross-entropy of a part of a batch, `weight` of it for an image's own label."""
+    logits = network(images[part])
+    loss = weight * F.cross_entropy(logits, own[part])
+    return loss + (1 - weight) * F.cross_entropy(logits, others[part])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .. import matching, teachers
 from ..augment import send
+from ..memory import undivided
 from ..resampling import draw_views, view_matrices
 from ..seeding import torch_generator
 from ..teachers.model import Teacher
@@ -110,8 +111,11 @@ class Recovery(nn.Module):
             self.optimiser.state.clear()
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate * 0.5 * (1 + math.cos(math.pi * step / self._iterations))
-        loss = self.loss(self.view(k, step))
-        (self.batch.grad,) = torch.autograd.grad(loss, self.batch)
+        # The statistics are of the whole batch.
+        what = f"a batch of {len(self.batch)} images whose statistics are taken together"
+        with undivided(what):
+            loss = self.loss(self.view(k, step))
+            (self.batch.grad,) = torch.autograd.grad(loss, self.batch)
         self.optimiser.step()
         with torch.no_grad():
             self.batch.clamp_(*self._bounds)
