@@ -14,12 +14,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import bench_gpu
 import bench_load
+import bench_precision
 import bench_sampling
 import bench_scaling
 import run_all
 import timing
 from timing import Row, Seconds
 
+from mgd3.config import read_configs, resolve
 from mgd3.evaluation.stage import read_split
 from mgd3.sampling import SamplingSettings
 
@@ -36,6 +38,27 @@ def test_both_arms_of_synthesis_make_the_same_images(tmp_path):
     # The images tell items and guidance apart, so that equality says something.
     unguided = bench_sampling.ours(generator, items, SamplingSettings(steps=6, t_sg=6), tmp_path)
     assert (ours[0] != ours[1]).any() and (unguided != ours).any()
+
+
+def test_precisions_are_compared_pair_by_pair():
+    def arm(shift: float, wrong: int) -> bench_precision.Found:
+        right = [np.arange(100) >= wrong + seed for seed in range(2)]
+        modes, images = torch.ones(4, 9), torch.full((4, 3, 2, 2), 100 + round(shift))
+        accuracies = [100.0 - wrong - seed for seed in range(2)]
+        moved = [modes * (1 + shift / 100)] * 2
+        return bench_precision.Found(moved, [images] * 2, accuracies, accuracies, right)
+
+    found = {bench_precision.REFERENCE: arm(0, 4), "rounded": arm(2, 7)}
+    reference, rounded = bench_precision.table(found, [0, 1])[2:]
+    assert reference == "| float32 |  |  | 95.5 ± 0.5 | 95.5 ± 0.5 |  |"
+    assert rounded.startswith("| rounded | 2.00% | 2.00 | 92.5 ± 0.5 | 92.5 ± 0.5 | -3.00 [")
+
+
+def test_the_row_whose_precision_is_changed_is_the_demos():
+    config = resolve(read_configs([bench_precision.ROOT / "config.yaml"]))
+    row = bench_precision.the_row(config)
+    chosen = {"lambda": 1, "t_sg": 10, "cfg": 1.5, "precision": "float32"}
+    assert chosen.items() <= row.settings.items() and row.generator == "mnist-dit"
 
 
 def test_both_arms_of_loading_give_the_same_set(tmp_path):
