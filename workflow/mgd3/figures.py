@@ -66,25 +66,6 @@ def grid(distilled: Path, output: Path, *, columns: int = 10) -> None:
     image_grid({"": images}, classes, output, columns=columns)
 
 
-def compare(distilled: Mapping[str, Path], output: Path, *, columns: int = 5) -> None:
-    """Write several distilled sets of the same classes side by side, under their labels.
-
-    Args:
-        distilled: label of the method -> file, as in `grid`.
-    """
-    if not distilled:
-        raise UserError("no distilled sets to compare", "name at least one")
-    read = {label: _read(Path(path)) for label, path in distilled.items()}
-    first, classes = next(iter(read.items()))[0], next(iter(read.values()))[1]
-    for label, (_, listed) in read.items():
-        if listed != classes:
-            raise UserError(
-                f"{distilled[label]} lists other classes than {distilled[first]}",
-                "compare sets of the same data set",
-            )
-    image_grid({k: v for k, (v, _) in read.items()}, classes, output, columns=columns)
-
-
 def over_stops(
     runs: Sequence[Mapping[str, Any]], distilled: Sequence[Path], modes: Path, output: Path
 ) -> None:

@@ -496,19 +496,18 @@ def gradient_iteration(
     outer: int = 1,
     inner: int = 1,
     learning_rate: float = 0.01,
-    momentum: float = 0.5,
     batch: int = 256,
 ) -> Callable[[int], Tensor]:
     """DC: an iteration is `outer` steps with a fresh network, trained between them.
 
     Args:
         inner: epochs of training on all synthetic images between two steps, without augmentation.
-        learning_rate, momentum, batch: of that training, by SGD.
+        learning_rate, batch: of that training, by SGD with momentum 0.5.
     """
 
     def iteration(number: int) -> Tensor:
         network = matching.fresh_network(number)
-        trainer = torch.optim.SGD(network.parameters(), lr=learning_rate, momentum=momentum)
+        trainer = torch.optim.SGD(network.parameters(), lr=learning_rate, momentum=0.5)
         backward = SplitBackward(network)
         distance = partial(gradient_distance, network)
         found = [matching.step(number, 0, distance)]

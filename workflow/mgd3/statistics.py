@@ -109,9 +109,10 @@ class Gain:
     n_generations: int
     n_test: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 1e-9 or self.high < -1e-9
+
+def excludes_zero(low: float, high: float) -> bool:
+    """Whether an interval does, beyond rounding."""
+    return low > 1e-9 or high < -1e-9
 
 
 def common_pairs(run: Iterable[Hashable], reference: Iterable[Hashable]) -> list[Hashable]:

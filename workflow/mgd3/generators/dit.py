@@ -64,7 +64,6 @@ class DiTGenerator(LatentGenerator):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         vae: str | Path | VAECodec | None = None,
-        local_files_only: bool | None = None,
     ) -> DiTGenerator:
         """Load a pipeline folder of diffusers (transformer/, vae/, scheduler/), or a Hub id.
 
@@ -73,7 +72,6 @@ class DiTGenerator(LatentGenerator):
                 by default see `origin_of`.
             dtype: of the weights; bfloat16 halves time and memory. The sampler stays in float32.
             vae: another VAE (a folder, an id, or one already loaded) in place of vae/.
-            local_files_only: do not ask the Hub. By default true for folders.
 
         Raises:
             UserError: a part is missing, its weights are missing or damaged, or the scheduler is
@@ -81,18 +79,16 @@ class DiTGenerator(LatentGenerator):
         """
         if origin is not None:
             _require_origin(origin)
-        options = {"dtype": dtype, "local_files_only": local_files_only}
-        transformer = load_model(DiTTransformer2DModel, folder_or_id, "transformer", **options)
+        transformer = load_model(DiTTransformer2DModel, folder_or_id, "transformer", dtype=dtype)
         if (origin or origin_of(folder_or_id, transformer.config)) == "dit":
             match_original(transformer)
         if vae is None:
-            codec = load_vae(folder_or_id, part="vae", device=device, **options)
+            codec = load_vae(folder_or_id, part="vae", device=device, dtype=dtype)
         elif isinstance(vae, VAECodec):
             codec = vae
         else:
-            codec = load_vae(vae, device=device, **options)
-        scheduler = scheduler_config(folder_or_id, local_files_only=local_files_only)
-        return cls(transformer.to(device), codec, scheduler)
+            codec = load_vae(vae, device=device, dtype=dtype)
+        return cls(transformer.to(device), codec, scheduler_config(folder_or_id))
 
     def predict(self, x: Tensor, timestep: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Noise and raw variance, float32; see `base.Generator.predict`."""

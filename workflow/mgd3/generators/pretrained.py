@@ -50,7 +50,6 @@ def load_model(
     subfolder: str | None,
     *,
     dtype: torch.dtype,
-    local_files_only: bool | None = None,
 ) -> Model:
     """One network of a diffusers folder or Hub id, from safetensors, on the CPU, in eval mode.
 
@@ -58,7 +57,6 @@ def load_model(
         cls: its class in diffusers.
         subfolder: the part of the pipeline folder, for instance "vae"; None for the folder itself.
         dtype: of the weights.
-        local_files_only: do not ask the Hub. By default true for folders.
 
     Raises:
         UserError: the part or its weights are missing, truncated, or of other shapes than its
@@ -75,7 +73,7 @@ def load_model(
                 subfolder=subfolder,
                 torch_dtype=dtype,
                 use_safetensors=True,
-                local_files_only=local if local_files_only is None else local_files_only,
+                local_files_only=local,
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -165,37 +163,30 @@ def _quiet() -> Iterator[None]:
         diffusers_logging.set_verbosity(level)
 
 
-def scheduler_config(
-    folder_or_id: str | Path, *, local_files_only: bool | None = None
-) -> dict[str, Any]:
+def scheduler_config(folder_or_id: str | Path) -> dict[str, Any]:
     """The scheduler's configuration of a diffusers folder or Hub id.
 
     Raises:
         UserError: it is missing or not JSON.
     """
-    file = "scheduler/scheduler_config.json"
-    return _json_of(folder_or_id, file, "scheduler", local_files_only)
+    return _json_of(folder_or_id, "scheduler/scheduler_config.json", "scheduler")
 
 
-def part_config(
-    folder_or_id: str | Path, part: str | None, *, local_files_only: bool | None = None
-) -> dict[str, Any]:
+def part_config(folder_or_id: str | Path, part: str | None) -> dict[str, Any]:
     """The configuration of one network of a diffusers folder or Hub id; errors as above.
 
     Args:
         part: for instance "vae"; None for a folder that is one network.
     """
     file = f"{part}/config.json" if part else "config.json"
-    return _json_of(folder_or_id, file, part or "model", local_files_only)
+    return _json_of(folder_or_id, file, part or "model")
 
 
-def _json_of(
-    folder_or_id: str | Path, file: str, part: str, local_files_only: bool | None
-) -> dict[str, Any]:
+def _json_of(folder_or_id: str | Path, file: str, part: str) -> dict[str, Any]:
     if is_local(folder_or_id):
         path = Path(folder_or_id) / file
     else:
-        path = _from_hub(str(folder_or_id), file, local_files_only)
+        path = _from_hub(str(folder_or_id), file)
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -204,11 +195,11 @@ def _json_of(
         raise UserError(f"{path} is not JSON: {error}", "fetch the generator again") from error
 
 
-def _from_hub(repo: str, file: str, local_files_only: bool | None) -> Path:
+def _from_hub(repo: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(repo, file, local_files_only=bool(local_files_only)))
+        return Path(hf_hub_download(repo, file))
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot fetch {file} of {repo}: {_first_sentence(error)}",

@@ -86,7 +86,7 @@ def _require_finite(loss: torch.Tensor, what: str, step: int) -> None:
         )
 
 
-def build_vae(recipe: VaeRecipe, scaling_factor: float = 1.0) -> AutoencoderKL:
+def build_vae(recipe: VaeRecipe) -> AutoencoderKL:
     """A small AutoencoderKL with random weights, for RGB images in [-1, 1]."""
     depth = len(recipe.channels)
     return AutoencoderKL(
@@ -98,7 +98,7 @@ def build_vae(recipe: VaeRecipe, scaling_factor: float = 1.0) -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=recipe.latent_channels,
         norm_num_groups=8,
-        scaling_factor=scaling_factor,
+        scaling_factor=1.0,
     )
 
 

@@ -122,7 +122,6 @@ def load_vae(
     part: str | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    local_files_only: bool | None = None,
 ) -> VAECodec:
     """The VAE of a pipeline folder (its vae/), of a folder that is a VAE, or of a Hub id.
 
@@ -134,7 +133,6 @@ def load_vae(
             names a VAE's own repository.
         part: the subfolder; by default "vae" of a pipeline folder, and none of anything else.
         dtype: of the weights and the arithmetic inside the VAE.
-        local_files_only: do not ask the Hub. By default true for folders.
 
     Raises:
         UserError: there is no VAE there, or its weights are missing or damaged.
@@ -142,13 +140,12 @@ def load_vae(
     # A folder that is neither reads as a pipeline's, whose missing part the error then names.
     if part is None and is_local(folder_or_id):
         part = None if (Path(folder_or_id) / "config.json").is_file() else "vae"
-    kind = part_config(folder_or_id, part, local_files_only=local_files_only).get("_class_name")
+    kind = part_config(folder_or_id, part).get("_class_name")
     vae = load_model(
         VQModel if kind == "VQModel" else AutoencoderKL,
         folder_or_id,
         part,
         dtype=torch.float32 if dtype == torch.float16 else dtype,
-        local_files_only=local_files_only,
     )
     return VAECodec(vae.to(device))
 

@@ -26,7 +26,6 @@ def tables(
     runs: Sequence[Mapping[str, Any]],
     score_files: Sequence[Path],
     *,
-    reference: str = "unguided",
     output_dir: Path,
     paper: Path,
     reported: Path,
@@ -37,7 +36,6 @@ def tables(
     Args:
         runs: the rows in order, each {"run": slug, "label", "method", "generator"}.
         score_files: of all runs; those of other runs are left out.
-        reference: the method over which gains are paired.
         paper: the published results, `workflow/resources/paper_results.csv`.
         reported: independent reruns, `workflow/resources/reported_results.csv`.
 
@@ -50,7 +48,6 @@ def tables(
         runs,
         load_paper(paper),
         load_paper(reported),
-        reference=reference,
     )
     csv = results.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     # People and machines see the same numbers, rounded once.
@@ -81,9 +78,9 @@ def _parse(source: Path | TextIO) -> pd.DataFrame:
     return pd.read_csv(source, dtype=types, keep_default_na=False, na_values=[""])
 
 
-def print_table(path: Path, *, width: int = 110, file: TextIO | None = None) -> None:
-    """Print the results.csv at `path` as aligned text of at most about `width` columns."""
+def print_table(path: Path, *, file: TextIO | None = None) -> None:
+    """Print the results.csv at `path` as aligned text."""
     file = file or sys.stdout
-    text = terminal(load_results(path), width)
+    text = terminal(load_results(path))
     encoding = getattr(file, "encoding", None) or "utf-8"
     file.write(text.encode(encoding, "replace").decode(encoding))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ..names import ipc_text
-from ..statistics import LEVEL, REPLICATES
+from ..statistics import LEVEL, REPLICATES, excludes_zero
 from .paper import ON_ANOTHER
 from .results import CONTROL
 
@@ -75,8 +75,7 @@ def gain(row: pd.Series, figure: str = "last") -> str:
         return "reference"
     if _missing(mean):
         return NONE
-    # As in `Gain.excludes_zero`.
-    star = " *" if low > 1e-9 or high < -1e-9 else ""
+    star = " *" if excludes_zero(low, high) else ""
     pairs = row[f"gain_{figure}_n"]
     fewer = f" (n = {int(pairs)})" if pairs != row.n else ""
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]{star}{fewer}"

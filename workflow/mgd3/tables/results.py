@@ -23,6 +23,8 @@ from .paper import ON_ANOTHER, PaperFigure, PaperKey, paper_key, published
 from .scores import FIGURES, KEY, PAIR, Predictions
 
 GAIN_FIGURES = ("last", "best")
+# The method over which gains are paired.
+REFERENCE = "unguided"
 # The gain over real images drawn at random, whatever the reference.
 CONTROL = "random"
 # A row that no single training gives: the mean over GLaD's networks, and then over its data sets.
@@ -38,7 +40,6 @@ def make_tables(
     paper: pd.DataFrame,
     reported: pd.DataFrame | None = None,
     *,
-    reference: str = "unguided",
     replicates: int = REPLICATES,
 ) -> pd.DataFrame:
     """One row per data set, IPC, run, protocol and network: every figure the tables print.
@@ -48,15 +49,14 @@ def make_tables(
         rows: the runs in the order of the table: `run` (slug), `label`, `method`, `generator`.
         paper: from `load_paper`.
         reported: independent reruns, from `load_paper`.
-        reference: the method over which gains are paired. A run's reference is the listed run of
-            that method with the same generator, on the same data set, IPC, protocol and network;
-            where several are listed, the first with the same sampler, CFG and steps, else the
-            first. A method without a generator is compared with the first listed of all.
         replicates: of the bootstrap.
 
     Returns:
         Accuracies in per cent, gains in percentage points, variances in squared percentage points.
-        Missing figures are None. `reference` is the run's own slug where it is the reference.
+        Missing figures are None. `reference` is the listed run of `REFERENCE` with the same
+        generator, on the same data set, IPC, protocol and network; where several are listed, the
+        first with the same sampler, CFG and steps, else the first. A method without a generator is
+        compared with the first listed of all. It is the run's own slug where that is the reference.
         `gain_last` and `gain_best` are over it; `gain_random` is of the last evaluation, over the
         first listed run of `random`.
 
@@ -76,7 +76,7 @@ def make_tables(
         for row in here:
             cell = place[row["run"]]
             record = _identity(cell, row) | _measured(cell)
-            rival = _reference(row, here, place, reference)
+            rival = _reference(row, here, place)
             record["reference"] = rival
             if rival not in (None, row["run"]):
                 for figure in GAIN_FIGURES:
@@ -191,15 +191,14 @@ def _reference(
     row: Mapping[str, Any],
     here: Sequence[Mapping[str, Any]],
     place: Mapping[str, pd.DataFrame],
-    reference: str,
 ) -> str | None:
     """The slug of the run that `row` is compared with, among those scored at this place."""
-    generator, itself = row.get("generator"), row["method"] == reference
+    generator, itself = row.get("generator"), row["method"] == REFERENCE
     entry = GENERATORS.get(generator)
     if itself and entry is not None and entry.method:
         # A fine-tuning method's own rows are compared with the generator that it started from.
         generator, itself = entry.finetune.base, False
-    rivals = [r for r in here if r["method"] == reference]
+    rivals = [r for r in here if r["method"] == REFERENCE]
     if generator is not None:
         rivals = [r for r in rivals if r.get("generator") == generator]
     if not rivals:
