@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from mgd3.cli import main
 from mgd3.config import read_configs, resolve
 from mgd3.errors import UserError
+from mgd3.generators import loading
+from mgd3.generators.registry import GeneratorEntry
 from mgd3.layout import Layout
-from mgd3.plan import Row, plan, table
+from mgd3.plan import Row, _generators, _image_seconds, plan, table
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -57,6 +60,48 @@ def test_jobs_are_those_of_the_layout_and_finished_ones_are_not_counted(tmp_path
     monkeypatch.setattr("mgd3.plan._samples", lambda *_: iter(()))
     monkeypatch.setattr("mgd3.plan._generators", lambda *_: iter(()))
     assert jobs(plan(config, tmp_path, "cpu"))["evaluate"] == 1
+
+
+class Instant:
+    """A stopwatch that lets work be done once, and says that it took a second."""
+
+    device, images, startup = "cpu", 2, 0.0
+
+    def seconds(self, work):
+        work()
+        return 1.0, 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["dit", "sd"])
+def test_a_generator_is_timed_in_the_precision_that_the_run_has(
+    family, precision, tmp_path, request, monkeypatch
+):
+    folder = request.getfixturevalue(f"{family}_folder")
+    run = {"method": "unguided", "generator": str(folder), "precision": precision, "steps": 5}
+    config = resolve({**CONFIG, "runs": [run]})
+    seen, load = [], loading.load_generator
+
+    def spy(*arguments, **options):
+        seen.append(load(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(loading, "load_generator", spy)
+    layout = Layout(config, tmp_path)
+    dataset, (chosen,) = layout.datasets["digits"], config.runs
+    each, _, word = _image_seconds(layout, dataset, chosen, Instant())
+    assert each > 0 and word == "its own weights"
+    assert seen[0].dtype == getattr(torch, precision)
+
+
+def test_encoding_is_timed_in_the_precision_of_the_latents(dit_folder, tmp_path, monkeypatch):
+    run = {"method": "mgd3", "generator": str(dit_folder)}
+    layout = Layout(resolve({**CONFIG, "runs": [run]}), tmp_path)
+    monkeypatch.setattr(GeneratorEntry, "encoded_in", "bfloat16")
+    seen = []
+    monkeypatch.setattr("mgd3.plan._load", lambda *of: seen.append(of[-1]) or (None, "no"))
+    list(_generators(layout, layout.datasets["digits"], {"train": 10}, Instant()))
+    assert seen == ["bfloat16"]
 
 
 def test_what_cannot_be_timed_is_said():

@@ -26,6 +26,7 @@ from .layout import FLIPS, Layout
 from .methods import METHODS
 from .names import WHOLE_SPLIT
 from .progress import clock
+from .runtime import network_dtype
 
 # Jobs that only read, write and draw: Python, its libraries, and about a second.
 _SMALL_JOB = 1.0
@@ -169,7 +170,9 @@ def _counts(dataset: Dataset, index: str) -> dict[str, int]:
     return {"train": len(train) - held, "validation": held, "test": test}
 
 
-def _load(layout: Layout, dataset: Dataset, slug: str, device: str) -> tuple[Any, str]:
+def _load(
+    layout: Layout, dataset: Dataset, slug: str, device: str, precision: str
+) -> tuple[Any, str]:
     """A run's generator, or one of its shape with random weights; and a word on which."""
     from .generators.loading import load_generator
 
@@ -177,7 +180,9 @@ def _load(layout: Layout, dataset: Dataset, slug: str, device: str) -> tuple[Any
     entry = get_generator(layout.generators[slug])
     if not _missing(files):
         folder = Path(layout.generator_folder(dataset.name, slug))
-        return load_generator(folder, device=device), "its own weights"
+        # Any one prompt, where it takes prompts: what it says takes no time.
+        options = {"device": device, "dtype": network_dtype(precision, device)}
+        return load_generator(folder, prompts=[""], **options), "its own weights"
     if entry.recipe is None:
         return None, "its fine-tuning is not timed" if entry.finetune else "not fetched yet"
 
@@ -201,7 +206,7 @@ def _generators(
     used = {layout.slug(run): run for run in layout.config.runs if run.generator}
     for slug in used:
         entry = get_generator(layout.generators[slug])
-        generator, word = _load(layout, dataset, slug, watch.device)
+        generator, word = _load(layout, dataset, slug, watch.device, entry.encoded_in)
         missing = _missing(layout.generator_files(dataset.name, slug))
         if missing and entry.recipe is not None:
             for part, recipe in (("vae", entry.recipe.vae), ("dit", entry.recipe.dit)):
@@ -210,7 +215,7 @@ def _generators(
                 size = sum(p.numel() * 4 for p in _network(generator, part).parameters())
                 stage = "train_vae" if part == "vae" else "train_generator"
                 yield Row(stage, 1, seconds, size, memory, f"{slug}: {recipe.steps} steps")
-            generator, word = _load(layout, dataset, slug, watch.device)
+            generator, word = _load(layout, dataset, slug, watch.device, entry.encoded_in)
         elif missing:
             yield Row("generator", 1, None, why=f"{slug}: {word}")
         own = [r for r in layout.config.runs if layout.slug(r) == slug]
@@ -311,7 +316,8 @@ def _image_seconds(
 
     from .sampling import Item, SamplingSettings, sample
 
-    generator, word = _load(layout, dataset, layout.slug(run), watch.device)
+    precision = run.settings.get("precision", "float32")
+    generator, word = _load(layout, dataset, layout.slug(run), watch.device, precision)
     if generator is None:
         return None, None, word
     decode, memory = watch.seconds(
