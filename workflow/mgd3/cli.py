@@ -167,6 +167,7 @@ def _job(args: argparse.Namespace) -> Any:
         modes=args.modes,
         device=_device(args),
         batch=args.batch if args.batch == "auto" else int(args.batch),
+        compile=getattr(args, "compile", "no") == "yes",
         teacher=getattr(args, "teacher_folder", None),
     )
 
@@ -565,7 +566,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     making = (data, index, "method", "settings", "classes", "ipc", "generation-seed", "generator?",
               "modes", "teacher-folder?", "batch", "output", *run_on)  # fmt: skip
-    stage("sample", _sample, "make the images of some classes with a method", *making)
+    stage("sample", _sample, "make the images of some classes with a method", *making, "compile")
     stage("trajectory", _trajectory, "how the first images of some classes came to be", *making)
     stage("decode-modes", _decode_modes, "modes of some classes as images",
           "modes", "generator", "classes", "size", "output", *run_on)  # fmt: skip
@@ -613,7 +614,7 @@ def _parser() -> argparse.ArgumentParser:
     stage(
         "tune-sample", _tune_sample, "make the distilled set of a rung's slot",
         "rung", "slot", data, index, "method", "settings", "classes", "ipc", "generation-seed",
-        "generator", "modes", "batch", "output", *run_on,
+        "generator", "modes", "batch", "output", *run_on, "compile",
     )  # fmt: skip
     stage(
         "tune-proxy", _tune_proxy, "judge a distilled set without training",
@@ -651,7 +652,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _POSITIONAL = {"configs", "results", "tree", "measures"}
-_OPTIONAL = {"device", "threads", "modes", "pca", "batch", "flip", "file", "vae"}
+_OPTIONAL = {"device", "threads", "modes", "pca", "batch", "compile", "flip", "file", "vae"}
 _OPTIONAL |= {"draw", "heads", "config", "teacher-classes", "labels", "judged", "judged-originals"}
 
 
@@ -726,6 +727,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "settings": _json("an object"),
     "modes": _PATH,
     "batch": {"default": "auto"},
+    "compile": {"choices": ["yes", "no"], "default": "no", "help": "the network that samples"},
     "blocks": _PATHS,
     "manifest": _PATH,
     "split": {"choices": SPLITS},
@@ -797,7 +799,7 @@ _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "vali
          "mirrored", "rung", "judged", "judged_originals", "measured", "sets", "recorded",
          "decoded", "costs", "ledger", "by_class")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
-                 "threads", "batch", "overlay"}  # fmt: skip
+                 "threads", "batch", "compile", "overlay"}  # fmt: skip
 
 
 # Stages whose `generator` is a pipeline folder.

@@ -399,6 +399,12 @@ def schema() -> dict[str, Any]:
                     "default": "auto",
                 },
                 "batch": {**positive, "description": "images per sampling batch"},
+                "compile": {
+                    "type": "boolean",
+                    "default": False,
+                    "description": "compile the diffusion network in each sampling job: pays for "
+                    "itself where a job samples for minutes; needs a C++ compiler",
+                },
                 "classes_per_block": {
                     **positive,
                     "description": "classes per sampling job; auto: about 1,000 images",
@@ -477,6 +483,7 @@ class Config:
     tuning: list[dict[str, Any]]
     device: str
     batch: int | str
+    compile: bool
     classes_per_block: int | str
     cache_dir: str
 
@@ -769,6 +776,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
         evaluation=[{"training_seeds": 1, **entry} for entry in raw["evaluation"]],
         device=resources.get("device", "auto"),
         batch=resources.get("batch", "auto"),
+        compile=resources.get("compile", False),
         classes_per_block=resources.get("classes_per_block", "auto"),
         cache_dir=raw.get("cache_dir", "results/cache"),
     )

@@ -20,6 +20,7 @@ rule sample:
     resources:
         **ON_DEVICE,
         batch=CONFIG.batch,
+        compile="yes" if CONFIG.compile else "no",
     params:
         version=VERSIONS["sample"],
         dataset=dataset_with_meanings,
@@ -41,7 +42,7 @@ rule sample:
         "mgd3 sample --dataset {params.dataset:q} --index {input.index:q} --method {params.method:q}"
         " --settings {params.settings:q} --classes {params.classes:q} --ipc {wildcards.ipc:q}"
         " --generation-seed {wildcards.gen:q} {params.generator:q} {params.modes:q}"
-        " {params.teacher:q} --output {output:q} --batch {resources.batch:q}"
+        " {params.teacher:q} --output {output:q} --batch {resources.batch:q} --compile {resources.compile:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 

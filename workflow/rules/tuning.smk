@@ -50,6 +50,7 @@ rule tune_sample:
     resources:
         **ON_DEVICE,
         batch=CONFIG.batch,
+        compile="yes" if CONFIG.compile else "no",
     params:
         version=VERSIONS["tune_sample"],
         dataset=dataset_with_meanings,
@@ -67,7 +68,7 @@ rule tune_sample:
         " --dataset {params.dataset:q} --index {input.index:q} --method {params.method:q}"
         " --settings {params.settings:q} --classes {params.classes:q} --ipc {params.ipc:q}"
         " --generation-seed {wildcards.gen:q} --generator {params.generator:q} {params.modes:q}"
-        " --output {output:q} --batch {resources.batch:q}"
+        " --output {output:q} --batch {resources.batch:q} --compile {resources.compile:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 

@@ -87,6 +87,14 @@ class Generator(Codec, Protocol):
         """
         ...
 
+    def compile(self) -> None:
+        """From now on `predict` runs compiled code: other rounding, else the same.
+
+        Raises:
+            UserError: there is no compiler for the device.
+        """
+        ...
+
     def conditions(self, labels: Tensor) -> Tensor:
         """What label rows mean to the network.
 

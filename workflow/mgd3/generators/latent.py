@@ -8,10 +8,15 @@ from typing import Any
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from ..errors import UserError
 from .pretrained import training_alphas_cumprod
 from .vae import VAECodec
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
 
 
 class LatentGenerator:
@@ -65,6 +70,18 @@ class LatentGenerator:
     def stages(self) -> list[Callable[[Tensor], Tensor]]:
         """See `base.Codec.stages`."""
         return self.codec.stages()
+
+    def compile(self) -> None:
+        """See `base.Generator.compile`."""
+        try:
+            # Compilers are missed at the first call only: here of a function that takes a second.
+            torch.compile(torch.exp2)(torch.zeros(8, device=self.device))
+        except (TorchDynamoException, RuntimeError) as error:
+            raise UserError(
+                f"the generator cannot be compiled on {self.device.type}: {_first_line(error)}",
+                "install a C++ compiler, or set `resources: {compile: false}`",
+            ) from error
+        self._network.compile()
 
     def freeze(self) -> None:
         """See `base.Codec.freeze`."""

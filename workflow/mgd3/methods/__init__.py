@@ -229,6 +229,7 @@ class Job:
     """What a method is given to make the images of some classes.
 
     Attributes:
+        compile: the network that samples is compiled first.
         unfinished: a file in which it may keep the state of an interrupted job.
         trajectory: is told, by methods that sample, what they predict on the way; most need none.
     """
@@ -243,6 +244,7 @@ class Job:
     modes: Path | None
     device: str
     batch: int | str
+    compile: bool = False
     teacher: Path | None = None
     unfinished: Path | None = None
     trajectory: Trajectory | None = None

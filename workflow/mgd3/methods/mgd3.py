@@ -52,6 +52,8 @@ def sample_classes(
     dtype = network_dtype(settings.pop("precision"), job.device)
     settings.setdefault("t_sg", 0)  # the unguided sampler has no say in it
     generator = load_generator(job.generator, prompts=prompts, device=job.device, dtype=dtype)
+    if job.compile:
+        generator.compile()
     items = [
         make_item(name, rows[name], modes[name][k] if modes else None, k)
         for name in job.classes
