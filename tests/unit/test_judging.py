@@ -17,7 +17,7 @@ from mgd3.cli import main
 from mgd3.data.index import Index, write_index
 from mgd3.data.registry import make_dataset
 from mgd3.errors import UserError
-from mgd3.metrics.judging import Verdicts, judge, judge_originals
+from mgd3.metrics.judging import Verdicts, judge, judge_originals, look
 from mgd3.metrics.stage import measure
 from mgd3.metrics.summary import summarise
 from mgd3.networks import create_network
@@ -73,6 +73,23 @@ def test_features_and_classes_are_those_of_each_image_alone(teacher_folder, tmp_
             assert found[f"predicted/{name}"][k] == np.argmax(logits[order])
     about = artifacts.tensor_metadata(tmp_path / "judged")
     assert about["teacher"] == {"name": "resnet10-64", "accuracy": {"test": 97.25}}
+
+
+def test_what_a_teacher_makes_of_images_is_asked_of_fewer_when_memory_runs_out(teacher_folder):
+    images = torch.randint(256, (7, 3, 32, 32), dtype=torch.uint8)
+    teacher, failed = teachers.load(teacher_folder), []
+    features, seen = look(images, teacher, "resnet10-64")
+
+    def scarce(module, given):
+        if len(given[0]) > 2:
+            failed.append(len(given[0]))
+            raise torch.OutOfMemoryError("out of memory")
+
+    teacher.model.register_forward_pre_hook(scarce)
+    fewer, again = look(images, teacher, "resnet10-64")
+    assert failed == [7, 3]
+    torch.testing.assert_close(fewer, features, rtol=1e-4, atol=1e-5)
+    assert torch.equal(seen, again)
 
 
 def test_a_set_is_judged_in_the_words_of_its_teacher(teacher_folder, tmp_path):

@@ -179,6 +179,28 @@ def test_features_are_what_the_last_layer_is_given(teacher_folder, job_of):
     assert len(found) == len(keys) == len(set(keys)) > 100
 
 
+def scarce(limit):
+    """A hook: a pass of more than `limit` images does not fit."""
+
+    def check(module, given):
+        if len(given[0]) > limit:
+            raise torch.OutOfMemoryError("out of memory")
+
+    return check
+
+
+def test_a_teacher_sees_fewer_images_at_a_time_when_memory_runs_out(teacher_folder, job_of):
+    features = Features(job_of("herding")[1])
+    expected, _ = features.of_class("digit-3")
+    features._teacher.model.register_forward_pre_hook(scarce(50))
+    torch.testing.assert_close(features.of_class("digit-3")[0], expected, rtol=1e-4, atol=1e-5)
+    teacher = teachers.load(teacher_folder)
+    crops = torch.randint(256, (9, 3, 32, 32), dtype=torch.uint8)
+    losses = crop_losses(teacher, crops, 4, "cpu")
+    teacher.model.register_forward_pre_hook(scarce(2))
+    torch.testing.assert_close(crop_losses(teacher, crops, 4, "cpu"), losses, rtol=1e-4, atol=1e-5)
+
+
 def herding_by_hand(x, count):
     """The definition, one candidate at a time."""
     mean, chosen = x.mean(0), []

@@ -17,6 +17,7 @@ from .. import teachers
 from ..augment import normalise
 from ..data.images import raise_undecodable, reading_threads
 from ..errors import UserError
+from ..memory import halving
 from ..progress import Progress
 from ..seeding import torch_generator
 from ..teachers.model import Teacher
@@ -79,14 +80,15 @@ def crop_losses(teacher: Teacher, crops: Tensor, label: int, device: str) -> Ten
     inner = teacher.size // 2
     before = (teacher.size - inner) // 2
     pad = (before, teacher.size - inner - before) * 2
-    found = []
-    for part in crops.split(_BATCH):
-        x = normalise(part.to(device), teacher.mean, teacher.std)
+
+    def losses(part: slice) -> Tensor:
+        x = normalise(crops[part].to(device), teacher.mean, teacher.std)
         if x.shape[-1] != inner:
             x = F.interpolate(x, (inner, inner), mode="bilinear", antialias=True)
         wanted = torch.full((len(x),), label, device=x.device)
-        found.append(F.cross_entropy(teacher(F.pad(x, pad)), wanted, reduction="none"))
-    return torch.cat(found)
+        return F.cross_entropy(teacher(F.pad(x, pad)), wanted, reduction="none")
+
+    return torch.cat(list(halving(len(crops), _BATCH, losses, what="judge one crop")))
 
 
 def _class_crops(job: Job, name: str) -> Tensor:

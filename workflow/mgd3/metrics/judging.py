@@ -17,6 +17,7 @@ from ..augment import normalise
 from ..data.images import resize_tensor
 from ..data.index import Index
 from ..data.registry import Dataset
+from ..memory import halving
 from ..methods import Job
 from ..progress import Progress
 from ..seeding import torch_generator
@@ -74,15 +75,20 @@ def look(images: Tensor, network: Teacher, teacher: str) -> tuple[Tensor, Tensor
     Returns:
         Its features, float32 [N, D], and the class that it sees, int64 [N], by position among its
         `classes`; both on the CPU.
+
+    Raises:
+        UserError: too little memory for one image.
     """
     device = next(network.model.parameters()).device
-    features, seen = [], []
-    for part in images.split(_BATCH):
-        pixels = _crop_as_tested(part.to(device), teacher, network.size)
+
+    def of(part: slice) -> tuple[Tensor, Tensor]:
+        pixels = _crop_as_tested(images[part].to(device), teacher, network.size)
         found, logits = network.features_and_logits(normalise(pixels, network.mean, network.std))
-        features.append(found.float().cpu())
-        seen.append(logits.argmax(1).cpu())
-    return torch.cat(features), torch.cat(seen)
+        return found.float().cpu(), logits.argmax(1).cpu()
+
+    parts = list(halving(len(images), _BATCH, of, what="judge one image"))
+    features, seen = (torch.cat(of_parts) for of_parts in zip(*parts, strict=True))
+    return features, seen
 
 
 def _crop_as_tested(images: Tensor, teacher: str, size: int) -> Tensor:

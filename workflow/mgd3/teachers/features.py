@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..augment import normalise
 from ..data.images import prefetched, raise_undecodable, resize_centre_crop
+from ..memory import halving
 from . import get_teacher, load
 
 if TYPE_CHECKING:
@@ -48,8 +49,13 @@ class Features:
             errors += read.errors
             kept += read.images
             if read.images:
-                x = normalise(read.pixels.to(job.device), teacher.mean, teacher.std)
-                found.append(teacher.features(x).float())
+                of = partial(self._features, read.pixels)
+                found += halving(len(read.images), _BATCH, of, what="see one image")
         if len(kept) < job.ipc or job.dataset.undecodable == "fail":
             raise_undecodable(errors)
         return torch.cat(found), kept
+
+    def _features(self, pixels: Tensor, part: slice) -> Tensor:
+        teacher = self._teacher
+        x = normalise(pixels[part].to(self._job.device), teacher.mean, teacher.std)
+        return teacher.features(x).float()
