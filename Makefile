@@ -8,7 +8,7 @@ BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: .venv demo tune analysis plan test test-slow test-analysis fault-test slurm-test bench bench-gpu lint clean
+.PHONY: .venv demo tune analysis plan test test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -48,13 +48,19 @@ analysis: $(STAMP)
 	@mgd3 show results/reports/analysis/tables/results.csv
 	@echo "Tables and pictures: results/reports/analysis/"
 
+# The demo with its gallery, and all of it in one file.
+report: $(STAMP)
+	snakemake --cores $(CORES) $(SHOW) -- all gallery
+	snakemake --report results/reports/demo/report.html -- all gallery
+	@echo "To open in a browser: results/reports/demo/report.html, results/reports/demo/gallery.html"
+
 # What a run will take: one batch of each stage, timed on this device.
 plan: $(STAMP)
 	@mgd3 plan config.yaml $(CONFIG)
 
 test: $(STAMP)
 	pytest -q -n $(CORES) --dist loadfile \
-	  -m "not slow and not analysis and not faults and not slurm"
+	  -m "not slow and not analysis and not faults and not browser and not slurm"
 
 test-slow: $(STAMP)
 	pytest -q -n $(CORES) --dist loadfile -m slow
@@ -66,6 +72,11 @@ test-analysis: $(STAMP)
 # FAULT_ROUNDS=20 FAULT_SEED=7: more kills, at other moments.
 fault-test: $(STAMP)
 	pytest -q -n $(CORES) --dist loadfile -m faults tests/faults
+
+# The gallery and the report in a real browser, without a window.
+browser-test: $(STAMP)
+	tests/browser/install.sh
+	pytest -q --durations=0 tests/browser
 
 # A real SLURM on this machine, in a container or as root: tests/slurm/install.sh gets it.
 slurm-test: $(STAMP)

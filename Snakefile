@@ -53,6 +53,7 @@ localrules:
     cost,
     claims,
     claims_of_measures,
+    settings_table,
     overview,
     cost_plot,
     sweep_plot,
@@ -70,6 +71,8 @@ localrules:
     tune_report,
     tune_surface,
     figures,
+    gallery_page,
+    gallery,
 
 
 rule all:
@@ -78,6 +81,7 @@ rule all:
         rules.tables.output,
         rules.cost.output,
         rules.claims.output,
+        rules.settings_table.output if LAYOUT.distilling else [],
         rules.overview.output,
         rules.cost_plot.output if LAYOUT.distilling else [],
         LAYOUT.grids(),

@@ -117,6 +117,23 @@ def test_without_a_generator_there_is_nothing_to_measure():
     place.require_permitted(["all", "tables"])
 
 
+def test_a_gallery_needs_images_only():
+    place = layout({"method": "random"}, ipc=[2, 5])
+    assert place.gallery() == ["results/reports/tiny/gallery.html"]
+    assert len(place.exhibits()) == 2 and place.from_modes == []
+    place.require_permitted(["gallery"])
+    with pytest.raises(UserError, match="gallery needs a run that makes images"):
+        layout({"method": "full"}).require_permitted(["gallery"])
+
+
+def test_modes_stand_beside_what_is_sampled_from_them():
+    generator = {"generator": "mnist-dit"}
+    drawn = [{"method": "d4m", **generator}, {**MGD3, "t_sg": 10}]
+    others = [{"method": method, **generator} for method in ("nearest", "decoded-modes")]
+    place = layout(*others, UNGUIDED, *drawn)
+    assert [run.method for run in place.from_modes] == ["d4m", "mgd3"]
+
+
 def test_without_a_sweep_every_guided_run_has_its_trajectories():
     place = layout({**MGD3, "t_sg": 10}, {**MGD3, "modes": "random", "t_sg": 10})
     assert len(place.figures()["figure9"]) == 2

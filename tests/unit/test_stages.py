@@ -41,6 +41,7 @@ ENTRIES: dict[str, list[str]] = {
     "tables": ["tables"],
     "cost": ["cost"],
     "claims": ["claims"],
+    "settings_table": ["settings_table"],
     "embed": ["metrics.stage"],
     "measure": ["metrics.stage", "metrics.summary"],
     "tune_rung": ["tuning.rungs"],
@@ -52,6 +53,8 @@ ENTRIES: dict[str, list[str]] = {
     "trajectory": ["trajectories", "methods.mgd3", "methods.manifoldgd"],
     "plots": ["plots", "comparisons"],
     "figures": ["figures"],
+    "exhibit": ["gallery.exhibit"],
+    "gallery": ["gallery.page"],
 }
 
 

@@ -45,6 +45,8 @@ def test_every_figure_of_the_paper_comes_from_clean(fresh: Workplace) -> None:
     for path in folder.glob("*.png"):
         with Image.open(path) as picture:
             assert min(picture.size) > 200, path.name
+    gallery = (fresh.path / "results/reports/tiny/gallery.html").read_text()
+    assert gallery.count('class="mode"') == 2 * 10 * 2, "IPC 2, ten classes, two guided runs"
     table = pd.read_csv(fresh.path / "results/reports/tiny/tables/metrics.csv")
     assert len(table) == 2 * len(resolve(CONFIG).runs)
     assert table[["diversity", "coverage", "agreement", "frechet"]].notna().all().all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from safetensors.numpy import load_file
 from mgd3.config import resolve
 from workplace import MGD3_RUN, Workplace, own_config, own_images, tiny, tiny_mgd3
 
-REPORT = {"tables": 1, "cost": 1, "claims": 1, "cost_plot": 1, "overview": 1, "all": 1}
+JUDGED = {"tables": 1, "cost": 1, "claims": 1, "cost_plot": 1, "overview": 1, "all": 1}
+REPORT = {**JUDGED, "settings_table": 1}
 # Making one more distilled set of two blocks, judged once.
 ONE_MORE = {"sample": 2, "collect": 1, "evaluate": 1, "grid": 1, **REPORT}
 
@@ -33,6 +36,11 @@ def test_a_finished_run_has_nothing_to_do(finished: Workplace) -> None:
     assert status == 0
     assert "Nothing to be done" in output
     assert len({row["run"] for row in results(finished)}) == 4
+    with (finished.path / "results/reports/tiny/tables/settings.csv").open() as file:
+        (made,) = (row for row in csv.DictReader(file) if row["method"] == "mgd3")
+    images = finished.path / mgd3_folder(tiny()) / "images.safetensors"
+    assert made["set_sha256"] == hashlib.sha256(images.read_bytes()).hexdigest()
+    assert json.loads(made["settings"]) == resolve(tiny()).runs[MGD3_RUN].settings
 
 
 def test_one_more_lambda_makes_its_own_files_only(again: Workplace) -> None:
@@ -62,11 +70,11 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         tiny(
             evaluation=[{"protocol": "hard-small", "networks": ["convnet3"], "training_seeds": 2}]
         ),
-        {"evaluate": 4, **REPORT},
+        {"evaluate": 4, **JUDGED},
     ),
     "protocol": (
         tiny(evaluation=[{"protocol": "hard-small64", "networks": ["convnet3"]}]),
-        {"pixels": 2, "evaluate": 4, **REPORT},
+        {"pixels": 2, "evaluate": 4, **JUDGED},
     ),
     "clamp, in the slug as a hash": (tiny_mgd3(clamp=2.0), ONE_MORE),
     "method": (

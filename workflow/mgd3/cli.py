@@ -472,6 +472,36 @@ def _modes_and_samples(args: argparse.Namespace) -> None:
     modes_and_samples(args.decoded, args.distilled, args.output)
 
 
+def _exhibit(args: argparse.Namespace) -> None:
+    from .gallery import exhibit
+    from .gallery.exhibit import RealImages
+
+    real = None
+    if args.embedded:
+        embedded = dict(zip(args.slugs, args.embedded, strict=True))
+        real = RealImages(_dataset(args), args.index, args.latents, embedded)
+    exhibit(
+        dict(zip(args.slugs, args.sets, strict=True)),
+        args.classes,
+        args.of,
+        args.output,
+        modes=dict(zip(args.guided or [], args.mode_images or [], strict=True)),
+        real=real,
+    )
+
+
+def _gallery(args: argparse.Namespace) -> None:
+    from .gallery import gallery
+
+    gallery(args.exhibits, args.runs, args.results, args.title, args.output, args.small)
+
+
+def _settings_table(args: argparse.Namespace) -> None:
+    from .settings_table import settings_table
+
+    settings_table(args.manifests, args.runs, args.output)
+
+
 def _show(args: argparse.Namespace) -> None:
     from .tables import print_table
 
@@ -643,6 +673,13 @@ def _parser() -> argparse.ArgumentParser:
           "runs", "recorded", "decoded", "output")  # fmt: skip
     stage("modes-and-samples", _modes_and_samples, "modes beside the samples they guided",
           "decoded", "distilled", "output")  # fmt: skip
+    stage("exhibit", _exhibit, "images beside their modes and the nearest real images",
+          data, index, "classes", "slugs", "sets", "embedded?", "latents?", "guided?",
+          "mode-images?", "of", "output", "threads")  # fmt: skip
+    stage("gallery", _gallery, "the same as one page for a browser",
+          "results", "exhibits", "runs", "title", "output", "small")  # fmt: skip
+    stage("settings-table", _settings_table, "settings, hashes and versions of distilled sets",
+          "manifests", "runs", "output")  # fmt: skip
     stage("show", _show, "print a table of results", "results")
     stage("verify", _verify, "check a tree of results against the hashes in its records", "tree")
     stage("plan", _plan, "what a configuration will cost: one batch of each stage, timed here",
@@ -651,7 +688,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_POSITIONAL = {"configs", "results", "tree", "measures"}
+_POSITIONAL = {"configs", "results", "tree", "measures", "manifests"}
 _OPTIONAL = {"device", "threads", "modes", "pca", "batch", "compile", "flip", "file", "vae"}
 _OPTIONAL |= {"draw", "heads", "config", "teacher-classes", "labels", "judged", "judged-originals"}
 
@@ -780,6 +817,11 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "space": {"choices": ["latent", "map"]},
     "sets": {**_PATHS, "help": "distilled sets, one for each of the runs"},
     "recorded": {**_PATHS, "help": "trajectories, one for each of the runs"},
+    "guided": {**_json("a list of names"), "help": "JSON list: runs that have modes"},
+    "mode-images": {**_PATHS, "help": "their modes, decoded"},
+    "exhibits": {**_PATHS, "help": "what `exhibit` wrote"},
+    "small": {**_PATH, "help": "output: the page in a size that a report can hold"},
+    "manifests": {**_PATHS, "help": "of distilled sets"},
     "decoded": {**_PATH, "help": "decoded modes"},
     "paper": {**_PATH, "help": "published figures, CSV"},
     "reported": {**_PATH, "help": "figures of independent reruns, CSV"},
@@ -797,9 +839,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "validation", "scores",
          "paper", "reported", "distilled", "results", "embedded", "measures", "mapped",
          "mirrored", "rung", "judged", "judged_originals", "measured", "sets", "recorded",
-         "decoded", "costs", "ledger", "by_class")  # fmt: skip
+         "decoded", "costs", "ledger", "by_class", "mode_images", "exhibits",
+         "manifests")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
-                 "threads", "batch", "compile", "overlay"}  # fmt: skip
+                 "threads", "batch", "compile", "overlay", "small"}  # fmt: skip
 
 
 # Stages whose `generator` is a pipeline folder.
@@ -836,10 +879,12 @@ def _written(args: argparse.Namespace) -> list[Path]:
             return [args.output, args.output.with_suffix(".safetensors")]
         case "tables":
             return [args.output.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
-        case "cost" | "claims" | "claims-of-measures":
+        case "cost" | "claims" | "claims-of-measures" | "settings-table":
             return [args.output, args.output.with_suffix(".md")]
         case "measure":
             return [args.output, args.points]
+        case "gallery":
+            return [args.output, args.small]
         case "measures-table":
             names = ("metrics.csv", "metrics.md", "metrics_classes.csv")
             return [args.output.with_name(name) for name in names]

@@ -51,6 +51,7 @@ _NEEDS = {
     "figure6": f"{_MEASURING}, and `ipc` above 1",
     "figure7": f"{_STOPS}, and `ipc` above 1",
     "figure9": _GUIDED,
+    "gallery": "a run that makes images ({method: random})",
     "appendix_e": "runs that differ in lambda only (`lambda: [0, 0.1, 1]`)",
     "modes_and_samples": _GUIDED,
 }
@@ -260,6 +261,16 @@ class Layout:
     def distilled(self, dataset: str, run: str, ipc: int, gen: int, file: str) -> str:
         return f"results/{dataset}/distilled/{run}/ipc{ipc}/gen{gen}/{file}"
 
+    def manifests(self) -> list[str]:
+        """Of every distilled set, as the tables order them."""
+        return [
+            self.distilled(dataset, run.slug, ipc, gen, "manifest.parquet")
+            for dataset in self.datasets
+            for ipc in self.config.ipc
+            for run in self.distilling
+            for gen in self.config.generation_seeds
+        ]
+
     def cards(self) -> list[str]:
         """The data-set card of every distilled set, exported."""
         return [
@@ -401,6 +412,23 @@ class Layout:
             for run in self.distilling
             for ipc in self.config.ipc
         ]
+
+    def gallery(self) -> list[str]:
+        """The page of all images, modes and nearest real images; none where no run makes images."""
+        return [self.report("gallery.html")] if self.distilling else []
+
+    def exhibits(self) -> list[str]:
+        """What the gallery shows of every data set and IPC, of the first generation seed."""
+        return [
+            self.report(f"gallery/{dataset}_ipc{ipc}.safetensors")
+            for dataset in self.datasets
+            for ipc in self.config.ipc
+        ]
+
+    @property
+    def from_modes(self) -> list[Run]:
+        """The runs that sample from modes or are guided to them: these stand beside the images."""
+        return [run for run in self.distilling if {"modes", "steps"} <= run.settings.keys()]
 
     @cached_property
     def tunings(self) -> dict[str, Tuning]:
@@ -545,6 +573,7 @@ class Layout:
         """Raises UserError for a target of figures or measures that the runs do not permit."""
         files = self.figures()
         files |= {"metrics": files["figure3"], "figures": [f for of in files.values() for f in of]}
+        files["gallery"] = self.gallery()
         for target in targets:
             if target in files and not files[target]:
                 raise UserError(f"{target} needs {_NEEDS[target]}", "add it to `runs`")

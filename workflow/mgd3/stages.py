@@ -24,6 +24,7 @@ VERSIONS: dict[str, int] = {
     "tables": 3,
     "cost": 2,
     "claims": 1,
+    "settings_table": 1,
     "embed": 1,
     "tune_rung": 1,
     "tune_sample": 1,
@@ -35,4 +36,6 @@ VERSIONS: dict[str, int] = {
     "trajectory": 1,
     "plots": 2,
     "figures": 2,
+    "exhibit": 1,
+    "gallery": 1,
 }

@@ -235,6 +235,20 @@ def distilled_images(dataset, run, ipc, gen):
     return LAYOUT.distilled(dataset, run, ipc, gen, "images.safetensors")
 
 
+def nearest_options(wildcards, input):
+    """Options for the nearest real images, where there is a latent space to seek them in."""
+    if not input.embedded:
+        return []
+    return ["--latents", *input.latents, "--embedded", *input.embedded]
+
+
+def mode_options(wildcards, input):
+    if not input.modes:
+        return []
+    guided = compact([run.slug for run in LAYOUT.from_modes])
+    return ["--guided", guided, "--mode-images", *input.modes]
+
+
 def own_run(wildcards):
     return [run_of(wildcards)]
 

@@ -277,6 +277,7 @@ rule figures:
     input:
         LAYOUT.figures().values(),
         LAYOUT.sweeps(),
+        LAYOUT.gallery(),
 
 
 rule figure3:

@@ -76,6 +76,28 @@ rule claims:
         " --output {output.csv:q} > {log:q} 2>&1"
 
 
+rule settings_table:
+    input:
+        LAYOUT.manifests(),
+    output:
+        csv=report(
+            LAYOUT.report("tables/settings.csv"),
+            caption="../report/settings.rst",
+            category="1. Results",
+            labels={"what": "settings, hashes and versions of each set"},
+        ),
+        md=LAYOUT.report("tables/settings.md"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_settings.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["settings_table"],
+        rows=rows_of(CONFIG.runs),
+    shell:
+        "mgd3 settings-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
+
+
 rule overview:
     input:
         rules.tables.output.csv,
@@ -141,3 +163,86 @@ rule grid:
         version=VERSIONS["figures"],
     shell:
         "mgd3 grid --distilled {input:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule exhibit:
+    input:
+        index=index,
+        sets=lambda wildcards: [
+            distilled_images(
+                wildcards.dataset, run.slug, wildcards.ipc, CONFIG.generation_seeds[0]
+            )
+            for run in LAYOUT.distilling
+        ],
+        modes=of_first_seed(LAYOUT.decoded_modes, lambda wildcards: LAYOUT.from_modes),
+        latents=lambda wildcards: (
+            LAYOUT.latents(wildcards.dataset, LAYOUT.measuring_generator())
+            if LAYOUT.measures
+            else []
+        ),
+        embedded=lambda wildcards: (
+            LAYOUT.embedded(
+                wildcards.dataset, wildcards.ipc, CONFIG.generation_seeds[0]
+            )
+            if LAYOUT.measures
+            else []
+        ),
+    output:
+        LAYOUT.report("gallery/{dataset}_ipc{ipc}.safetensors"),
+    log:
+        f"results/logs/reports/{CONFIG.name}_exhibit_{{dataset}}_ipc{{ipc}}.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["exhibit"],
+        dataset=dataset_choice,
+        classes=shown_classes,
+        slugs=compact([run.slug for run in LAYOUT.distilling]),
+        real=nearest_options,
+        modes=mode_options,
+        of=lambda wildcards: compact(
+            {
+                "dataset": wildcards.dataset,
+                "ipc": int(wildcards.ipc),
+                "generation_seed": CONFIG.generation_seeds[0],
+            }
+        ),
+    shell:
+        "mgd3 exhibit --dataset {params.dataset:q} --index {input.index:q}"
+        " --classes {params.classes:q} --slugs {params.slugs:q} --sets {input.sets:q}"
+        " {params.real:q} {params.modes:q} --of {params.of:q} --output {output:q}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule gallery_page:
+    input:
+        results=rules.tables.output.csv,
+        exhibits=LAYOUT.exhibits(),
+    output:
+        page=LAYOUT.report("gallery.html"),
+        small=report(
+            LAYOUT.report("gallery_small.html"),
+            caption="../report/gallery.rst",
+            category="2. Distilled images",
+            labels={
+                "data set": "all",
+                "images per class": "all",
+                "method": "all: the gallery",
+            },
+        ),
+    log:
+        f"results/logs/reports/{CONFIG.name}_gallery.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["gallery"],
+        rows=rows_of(LAYOUT.distilling),
+        title=CONFIG.name,
+    shell:
+        "mgd3 gallery {input.results:q} --exhibits {input.exhibits:q} --runs {params.rows:q}"
+        " --title {params.title:q} --output {output.page:q} --small {output.small:q} > {log:q} 2>&1"
+
+
+rule gallery:
+    input:
+        LAYOUT.gallery(),
