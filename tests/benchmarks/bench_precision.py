@@ -37,7 +37,7 @@ from mgd3.distilled import collect, make_block, write_pixels
 from mgd3.evaluation.protocols import get_protocol
 from mgd3.evaluation.stage import evaluate
 from mgd3.generators.registry import get_generator
-from mgd3.latents import encode
+from mgd3.latents import Latents, encode
 from mgd3.methods import Job
 from mgd3.modes import discover
 from mgd3.statistics import paired_gain, summarise
@@ -70,12 +70,14 @@ class Found:
 
     Attributes:
         modes: float32 [classes x ipc, d]; images: uint8 [classes x ipc, ...].
+        loss: of k-means: squared distances of the float32 latents to their nearest modes, summed.
         best, last: accuracies in per cent.
         right: of the last epoch, bool [n_test].
     """
 
     modes: list[Tensor] = field(default_factory=list)
     images: list[Tensor] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     last: list[float] = field(default_factory=list)
     right: list[np.ndarray] = field(default_factory=list)
@@ -102,8 +104,21 @@ class Bench:
         pixels = get_protocol(self._protocol).pixels
         write_pixels(self._dataset, self._index, "test", pixels, self._test)
 
+    def _latents(self, precision: str) -> Path:
+        return self._folder / f"latents_{precision}.safetensors"
+
+    def loss(self, modes: Path) -> float:
+        """Of k-means, on the float32 latents."""
+        self.modes("float32")
+        latents = Latents([self._latents("float32")], Index.read(self._index))
+        held, total = artifacts.load_tensors(modes), 0.0
+        for name in latents.classes:
+            away = torch.cdist(latents.mean(name).flatten(1), held[name].flatten(1))
+            total += away.amin(1).square().sum().item()
+        return total
+
     def modes(self, precision: str) -> Path:
-        latents = self._folder / f"latents_{precision}.safetensors"
+        latents = self._latents(precision)
         modes = self._folder / f"modes_{precision}.safetensors"
         if not modes.is_file():
             classes = Index.read(self._index).classes
@@ -154,6 +169,7 @@ class Bench:
         )
         seen = artifacts.load_tensors(predictions)
         modes = artifacts.load_tensors(self.modes(arm.latents))
+        found.loss.append(self.loss(self.modes(arm.latents)))
         found.modes.append(torch.cat([of.flatten(1) for of in modes.values()]))
         found.images.append(artifacts.load_tensors(images, ["images"])["images"])
         found.best.append(said["accuracy"]["best"])
@@ -164,20 +180,25 @@ class Bench:
 def table(found: Mapping[str, Found], seeds: Sequence[int]) -> list[str]:
     """Markdown: an arm a row, beside `REFERENCE`."""
     lines = [
-        "| arm | modes moved by | images moved by (grey levels) | best | last "
-        "| difference (last), paired |",
-        "|---|---|---|---|---|---|",
+        "| arm | modes moved by, mean (median) | k-means loss | images moved by (grey levels) "
+        "| best | last | difference (last), paired |",
+        "|---|---|---|---|---|---|---|",
     ]
     base = found[REFERENCE]
     modes, images = torch.cat(base.modes), torch.cat(base.images).float()
     for name, of in found.items():
         figures = [summarise(values) for values in (of.best, of.last)]
-        moved = ((torch.cat(of.modes) - modes).norm(dim=1) / modes.norm(dim=1)).mean()
+        moved = (torch.cat(of.modes) - modes).norm(dim=1) / modes.norm(dim=1)
+        worse = np.mean(of.loss) / np.mean(base.loss) - 1
         levels = (torch.cat(of.images).float() - images).abs().mean()
         gain = paired_gain(np.stack(of.right), np.stack(base.right), list(seeds), seed=0)
         cells = [
             name,
-            *([f"{moved:.2%}", f"{levels:.2f}"] if of is not base else ["", ""]),
+            *(
+                [f"{moved.mean():.1%} ({moved.median():.1%})", f"{worse:+.2%}", f"{levels:.2f}"]
+                if of is not base
+                else [""] * 3
+            ),
             *(spread(figure.mean, figure.std) for figure in figures),
             f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]" if of is not base else "",
         ]

@@ -46,12 +46,16 @@ def test_precisions_are_compared_pair_by_pair():
         modes, images = torch.ones(4, 9), torch.full((4, 3, 2, 2), 100 + round(shift))
         accuracies = [100.0 - wrong - seed for seed in range(2)]
         moved = [modes * (1 + shift / 100)] * 2
-        return bench_precision.Found(moved, [images] * 2, accuracies, accuracies, right)
+        return bench_precision.Found(
+            moved, [images] * 2, [50 + shift] * 2, accuracies, accuracies, right
+        )
 
     found = {bench_precision.REFERENCE: arm(0, 4), "rounded": arm(2, 7)}
     reference, rounded = bench_precision.table(found, [0, 1])[2:]
-    assert reference == "| float32 |  |  | 95.5 ± 0.5 | 95.5 ± 0.5 |  |"
-    assert rounded.startswith("| rounded | 2.00% | 2.00 | 92.5 ± 0.5 | 92.5 ± 0.5 | -3.00 [")
+    assert reference == "| float32 |  |  |  | 95.5 ± 0.5 | 95.5 ± 0.5 |  |"
+    assert rounded.startswith(
+        "| rounded | 2.0% (2.0%) | +4.00% | 2.00 | 92.5 ± 0.5 | 92.5 ± 0.5 | -3.00 ["
+    )
 
 
 def test_the_row_whose_precision_is_changed_is_the_demos():
