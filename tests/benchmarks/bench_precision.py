@@ -13,8 +13,8 @@ other:
                          accuracies are apart for no reason of the images
 
 Classifiers are trained in float32 throughout, with equal seeds but in the last arm. Differences are
-paired (`mgd3.statistics.paired_gain`), over generation seeds and test images. About ten minutes on
-one core.
+paired (`mgd3.statistics.paired_gain`), over generation seeds and test images. Six to seven minutes
+on one core.
 """
 
 from __future__ import annotations
