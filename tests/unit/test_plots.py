@@ -61,7 +61,7 @@ def sweep(values=(0.0, 0.1, 1.0)) -> tuple[pd.DataFrame, list[dict]]:
             )
     rows = [
         {**place, "run": r["run"], "label": r["label"], "method": r["method"],
-         "last_mean": 90.0 + i, "last_std": 0.5 if i else None}
+         "reference": "u", "last_mean": 90.0 + i, "last_std": 0.5 if i else None}
         for i, r in enumerate(runs)
     ]  # fmt: skip
     return pd.DataFrame(rows), runs
@@ -78,6 +78,21 @@ def test_a_sweep_has_a_line_for_each_of_the_other_settings_and_the_unguided_leve
                  "guidance scale λ", "n = 3 trainings a point", "0.1"):  # fmt: skip
         assert word in text
     whole(tmp_path / "a.png")
+
+
+def test_levels_are_those_that_curves_are_compared_with(tmp_path):
+    """Another sampler's level is drawn for that sampler's curve only, and in another dash."""
+    results, runs = sweep()
+    other = {**runs[0], "run": "v", "label": "unguided (ddim, CFG 1.5)"}
+    row = {**results.iloc[0].to_dict(), "run": "v", "label": other["label"], "last_mean": 80.0}
+    results = pd.concat([results, pd.DataFrame([row])], ignore_index=True)
+    accuracy_over(results, [*runs, other], "lambda", tmp_path / "a.png")
+    assert other["label"] not in words(tmp_path / "a.png")
+    results.loc[results.run.str.startswith("ddim"), "reference"] = "v"
+    accuracy_over(results, [*runs, other], "lambda", tmp_path / "b.png")
+    assert other["label"] in words(tmp_path / "b.png")
+    dashes = re.findall(r"stroke-dasharray: ([^;]+)", (tmp_path / "b.svg").read_text())
+    assert len(set(dashes)) == 2
 
 
 def test_curves_of_equal_labels_are_all_drawn(tmp_path):

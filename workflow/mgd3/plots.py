@@ -21,6 +21,7 @@ from .metrics.stage import ORIGINALS
 from .sweeps import curves
 
 _MARKERS = "o^sDvPX*<>ph"
+_LEVELS = ("--", ":", "-.")
 _NAMES = {"t_sg": "stop step t_SG", "lambda": "guidance scale λ"}
 # Classes shown in a map of samples; a page holds no more.
 _MAP_CLASSES = 10
@@ -60,9 +61,11 @@ def accuracy_over(
         ):
             here = here.set_index("run")
             _draw_lines(axes, here, lines, setting)
-            level = here[here.method == "unguided"]
-            for row in level.itertuples():
-                axes.axhline(row.last_mean, color="black", lw=0.9, ls="--", label=row.label)
+            # What the curves' gains are over, and no other sampler's level.
+            compared = here.loc[here.index.isin(swept), "reference"].dropna()
+            levels = here[here.index.isin(compared) & (here.method == "unguided")]
+            for row, dash in zip(levels.itertuples(), _LEVELS * len(levels), strict=False):
+                axes.axhline(row.last_mean, color="black", lw=0.9, ls=dash, label=row.label)
                 spread = 0 if pd.isna(row.last_std) else row.last_std
                 axes.axhspan(
                     row.last_mean - spread, row.last_mean + spread, color="#eeeeee", zorder=0

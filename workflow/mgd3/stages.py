@@ -34,7 +34,7 @@ VERSIONS: dict[str, int] = {
     "judge": 1,
     "measure": 2,
     "trajectory": 1,
-    "plots": 2,
+    "plots": 3,
     "figures": 2,
     "exhibit": 1,
     "gallery": 1,
