@@ -181,20 +181,21 @@ def test_what_is_not_better_is_not_reproduced(ledger, scores, guided, why):
     assert (row["verdict"], row["why"]) == (NOT_REPRODUCED, why)
 
 
-def test_one_training_says_so(ledger, scores):
+def test_the_number_of_seeds_is_printed(ledger, scores):
     table = _judged(ledger, scores, _three(scores, pairs=((0, 0),)))
     (row,) = _made(table, "over-unguided").to_dict("records")
-    assert "one training" in row["why"]
+    assert row["n"] == 1
+    assert "With one, the interval is of the test images" in markdown(table, [*ledger.values()], "")
 
 
 def test_every_value_of_a_sweep_is_judged_and_none_without_guidance(ledger, scores):
     rows = _three(scores)
-    for lam, t_sg, accuracy in ((1, 10, 0.9), (1, 0, 0.75), (1, 50, 0.7)):
+    for lam, t_sg, accuracy in ((1, 10, 0.9), (1, 0, 0.75), (1, 50, 0.7), (0, 10, 0.7)):
         name = f"mgd3_mnist-dit_lambda{lam}_stop{t_sg}"
         rows.append(scores.add(name, accuracy, settings=PUBLISHED | {"lambda": lam, "t_sg": t_sg}))
     table = _judged(ledger, scores, rows)
     assert len(_made(table, "over-unguided")) == 2  # t_SG 25 and 10
-    # Of the same lambda only; t_SG 50 is no guidance.
+    # Of the same lambda only; t_SG 50 and lambda 0 are no guidance.
     (row,) = _made(table, "stop-guidance").to_dict("records")
     assert row["measured"] == pytest.approx(15, abs=6)
 

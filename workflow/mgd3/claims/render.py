@@ -17,6 +17,8 @@ _NOTES = (
     "(bootstrap over seeds and test images; of diversity over seeds and classes) excludes 0. "
     "Accuracies are of the last evaluation; the difference of the best ones, which the paper "
     "prints, is in the CSV. Times are compared without a test.",
+    "* n: pairs of seeds. With one, the interval is of the test images (of diversity: of the "
+    "classes) only, and says nothing of other seeds.",
     "* not reproduced: anything else, also where the interval holds 0 because seeds are few.",
     "* Intervals are not corrected for their number: of twenty comparisons of equals, one excludes "
     "0.",

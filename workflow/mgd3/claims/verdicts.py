@@ -179,8 +179,9 @@ def _side(row: Mapping[str, Any], cell: pd.DataFrame, network: str) -> Side:
     if "t_sg" in settings:
         by_step = settings.get("stop_unit", "step") == "step"
         steps = settings["steps"] if by_step else TRAINED_STEPS
-        # Without guidance from the start it is neither stopped nor to the end.
-        features["stopped"] = None if settings["t_sg"] >= steps else settings["t_sg"] > 0
+        # Without guidance it is neither stopped nor to the end.
+        guided = settings["t_sg"] < steps and settings["lambda"] > 0
+        features["stopped"] = settings["t_sg"] > 0 if guided else None
     return Side(
         first.dataset, first.ipc, first.protocol, network, row["run"], row["label"],
         entry.finetune.base if tuned else row.get("generator"),
@@ -292,8 +293,6 @@ def _why(measured: Measured, place: Place | None, reproduced: bool, bar: float) 
             parts.append("smaller than printed")
         elif place.claimed < measured.low:
             parts.append("larger than printed")
-    if measured.low is not None and measured.n == 1:
-        parts.append("one training: the interval is of test images only")
     return "; ".join(parts)
 
 
