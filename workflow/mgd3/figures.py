@@ -23,6 +23,7 @@ from . import drawing
 from .artifacts import atomic, load_tensors, save_text, tensor_metadata
 from .errors import UserError
 from .names import ipc_text
+from .statistics import excludes_zero
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -421,9 +422,15 @@ def _plot_gains(axes: Any, here: pd.DataFrame, figure: str) -> None:
         if pd.isna(mean):
             continue
         low, high = getattr(row, f"gain_{figure}_low"), getattr(row, f"gain_{figure}_high")
-        certain = low > 0 or high < 0
         axes.plot([low, high], [y, y], "-", color="black", lw=1.4, solid_capstyle="butt")
-        axes.plot(mean, y, "D", ms=5.5, color="black", mfc="black" if certain else "white")
+        axes.plot(
+            mean,
+            y,
+            "D",
+            ms=5.5,
+            color="black",
+            mfc="black" if excludes_zero(low, high) else "white",
+        )
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("gain over the reference (points)", labelpad=2)

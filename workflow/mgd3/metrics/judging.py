@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,8 +24,12 @@ from ..progress import Progress
 from ..seeding import torch_generator
 from ..teachers import TEACHER_FILES, get_teacher, load
 from ..teachers.features import Features
-from ..teachers.model import Teacher
 from .measures import frechet_distance, gaussian
+
+if (
+    TYPE_CHECKING
+):  # its module imports torchvision's networks, which readers of verdicts do not need
+    from ..teachers.model import Teacher
 
 _BATCH = 128
 
