@@ -74,7 +74,8 @@ def findings(tree: ast.AST, weights: bool = True) -> Iterator[tuple[int, str]]:
             for module in held:
                 if (module or "").split(".")[0] in MODULES:
                     yield node.lineno, f"imports {module}"
-        if isinstance(node, ast.Name | ast.Attribute):
+        # A field may be called `compile`; what matters is who reads that name.
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             path = dotted(node, names)
             if path in CALLS:
                 yield node.lineno, path
@@ -139,6 +140,7 @@ FORBIDDEN = [
     "table.to_pickle('x')",
     "eval(text)",
     "run = exec",
+    "compile(text, 'x', 'exec')",
     "import os\nos.system('ls')",
     "import subprocess\nsubprocess.run('ls', shell=True)",
     "from subprocess import Popen\nPopen(c, shell=flag)",
@@ -154,6 +156,7 @@ ALLOWED = [
     "import torch\ntorch.load('x', weights_only=True)",
     "import re\nre.compile('x')",
     "model.eval()",
+    "class Job:\n    compile: bool = False",
     "import torch\ntorch.compile(model)",
     "import numpy as np\nnp.load('x', allow_pickle=False)",
     "import yaml\nyaml.safe_load(f)",

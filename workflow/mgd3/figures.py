@@ -423,14 +423,8 @@ def _plot_gains(axes: Any, here: pd.DataFrame, figure: str) -> None:
             continue
         low, high = getattr(row, f"gain_{figure}_low"), getattr(row, f"gain_{figure}_high")
         axes.plot([low, high], [y, y], "-", color="black", lw=1.4, solid_capstyle="butt")
-        axes.plot(
-            mean,
-            y,
-            "D",
-            ms=5.5,
-            color="black",
-            mfc="black" if excludes_zero(low, high) else "white",
-        )
+        fill = "black" if excludes_zero(low, high) else "white"
+        axes.plot(mean, y, "D", ms=5.5, color="black", mfc=fill)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("gain over the reference (points)", labelpad=2)

@@ -26,9 +26,8 @@ from ..teachers import TEACHER_FILES, get_teacher, load
 from ..teachers.features import Features
 from .measures import frechet_distance, gaussian
 
-if (
-    TYPE_CHECKING
-):  # its module imports torchvision's networks, which readers of verdicts do not need
+if TYPE_CHECKING:
+    # Imports torchvision, which readers of verdicts do not need.
     from ..teachers.model import Teacher
 
 _BATCH = 128
