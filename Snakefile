@@ -71,7 +71,6 @@ localrules:
     tune_report,
     tune_surface,
     figures,
-    gallery_page,
     gallery,
 
 

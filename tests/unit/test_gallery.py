@@ -271,10 +271,23 @@ def test_a_page_for_a_report_is_small_and_says_where_the_whole_is(tmp_path, monk
     assert len(small) + size * max(shown) > limit * 0.9
 
 
+def test_images_are_smaller_rather_than_fewer(tmp_path, monkeypatch):
+    classes = ["a", "b", "c"]
+    a_set(tmp_path / "set.st", classes, 2, 0, size=300)
+    exhibit({"random": tmp_path / "set.st"}, classes, OF, tmp_path / "part.st")
+    assert load_tensors(tmp_path / "part.st")["made/random/c"].shape == (2, 3, 256, 256)
+    for limit, side in ((2_000_000, 256), (200_000, 128)):
+        monkeypatch.setattr(pages, "LARGE", (Edition(limit, 256), Edition(limit, 128)))
+        text = page_of(tmp_path / "part.st")
+        strips = Reader(text).strips
+        assert len(strips) == 6 and strips[0]["made"][0].shape == (3, side, side)
+        assert f"images of 300 pixels shrunk to {side}. What" in text
+
+
 def test_something_is_always_shown(tmp_path, monkeypatch):
     a_set(tmp_path / "set.st", ["a", "b"], 3, 0)
     exhibit({"random": tmp_path / "set.st"}, ["a", "b"], OF, tmp_path / "part.st")
-    monkeypatch.setattr(pages, "LARGE", Edition(1, 256))
+    monkeypatch.setattr(pages, "LARGE", (Edition(1, 256),))
     assert len(Reader(page_of(tmp_path / "part.st")).strips) == 1
 
 

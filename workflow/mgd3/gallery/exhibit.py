@@ -13,7 +13,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from .. import artifacts
-from ..data.images import read_images
+from ..data.images import read_images, resize_tensor
 from ..data.index import Index
 from ..data.registry import Dataset
 from ..errors import UserError
@@ -22,6 +22,8 @@ from ..metrics.measures import diversity
 
 # Images of a class that are shown: as many modes are decoded.
 SHOWN_IMAGES = 10
+# Pixels along a side that are kept of larger images: a page has no use for more.
+LARGEST = 256
 _CHUNK = 256
 
 
@@ -62,14 +64,14 @@ def exhibit(
     modes: Mapping[str, Path] | None = None,
     real: RealImages | None = None,
 ) -> None:
-    """Write what the gallery shows of some classes, at most ten images of each.
+    """Write what the gallery shows of some classes, at most ten images of each and 256 pixels.
 
     Tensors, uint8 [k, 3 or 1, S, S]: `made/{run}/{class}`; `mode/{run}/{class}` of guided runs, the
     k-th of which guided the k-th image; `near/{run}/{class}`, the nearest training images of the
     class. Metadata: `of`, `runs`, `classes` and `known`, the number there are; `held`, images of a
-    class in the sets; `nearest`, by run and class a list of `image` (its key), `distance`, and
-    `ratio`, the distance over the usual one between training images (see
-    `measures.memorisation`); `originals`, their number by class.
+    class in the sets, and `side`, the pixels along one; `nearest`, by run and class a list of
+    `image` (its key), `distance`, and `ratio`, the distance over the usual one between training
+    images (see `measures.memorisation`); `originals`, their number by class.
 
     Args:
         sets: by run, a distilled set.
@@ -82,10 +84,10 @@ def exhibit(
         UserError: a class that a file lacks; images that changed since they were indexed.
     """
     tensors: dict[str, torch.Tensor] = {}
-    held = 0
+    held = side = 0
     for run, path in sets.items():
         found, most = _first_images(path, classes)
-        held = max(held, most)
+        held, side = max(held, most), max(side, artifacts.tensor_shape(path, "images")[-1])
         tensors |= {f"made/{run}/{name}": images for name, images in found.items()}
     for run, path in (modes or {}).items():
         found, _ = _first_images(path, classes)
@@ -97,6 +99,7 @@ def exhibit(
         "classes": list(classes),
         "known": len(known),
         "held": held,
+        "side": side,
     }
     if real is not None:
         pixels, about = _nearest_images(real, classes)
@@ -125,7 +128,10 @@ def _first_images(path: Path, classes: Sequence[str]) -> tuple[dict[str, torch.T
         if read > last:
             break
     images = torch.cat(parts) if parts else torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
-    return {n: images[torch.from_numpy(r)] for n, r in rows.items()}, most
+    found = {n: images[torch.from_numpy(r)] for n, r in rows.items()}
+    if images.shape[-1] > LARGEST:
+        found = {n: resize_tensor(x, LARGEST) for n, x in found.items()}
+    return found, most
 
 
 def _nearest_images(
@@ -153,7 +159,7 @@ def _nearest_images(
             ]
     wanted = sorted({i["image"] for of in found.values() for row in of.values() for i in row})
     index.require_unchanged(real.dataset.source, wanted)
-    pixels = read_images(real.dataset.source, wanted, real.dataset.size)
+    pixels = read_images(real.dataset.source, wanted, min(real.dataset.size, LARGEST))
     place = {key: row for row, key in enumerate(wanted)}
     tensors = {
         f"near/{run}/{name}": pixels[[place[item["image"]] for item in row]]

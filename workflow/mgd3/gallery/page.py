@@ -42,7 +42,8 @@ class Edition:
     note: str = ""
 
 
-LARGE = Edition(20_000_000, 256)
+# Where not all of the images fits, more of them say more than larger ones.
+LARGE = (Edition(20_000_000, 256), Edition(20_000_000, 128))
 # A report holds the page as an address, and Chromium opens none of more than 2 MiB.
 SMALL = Edition(1_500_000, _EXACT, "gallery.html, beside the tables, shows more than this page.")
 
@@ -85,10 +86,13 @@ def gallery(
         UserError: a file is missing or damaged.
     """
     held = [_read(path) for path in parts], runs, load_results(results), title
-    whole = edition(*held, LARGE)
-    fits = len(whole.encode()) <= SMALL.limit
+    for size in LARGE:
+        whole, complete = edition(*held, size)
+        if complete:
+            break
     artifacts.save_text(output, whole)
-    artifacts.save_text(small, whole if fits else edition(*held, SMALL))
+    fits = len(whole.encode()) <= SMALL.limit
+    artifacts.save_text(small, whole if fits else edition(*held, SMALL)[0])
 
 
 def _read(path: Path) -> Part:
@@ -102,8 +106,9 @@ def edition(
     results: pd.DataFrame,
     title: str,
     size: Edition,
-) -> str:
-    """The page with as many classes, and images of each, as it can hold; at least one."""
+) -> tuple[str, bool]:
+    """The page with as many classes, and images of each, as it can hold, at least one; and whether
+    it has all that the parts hold."""
     most = max(len(part.about["classes"]) for part in parts)
     each = max(len(x) for part in parts for x in part.tensors.values())
     classes = images = 1
@@ -117,7 +122,7 @@ def edition(
                     classes, images, text = c, k, larger
                     break
         else:
-            return text
+            return text, (classes, images) == (most, each)
 
 
 def page(
@@ -275,13 +280,12 @@ def _left_out(part: Part, classes: int, images: int, view: _View) -> str:
         notes.append(f"the first {classes} of {known} classes")
     if images < held:
         notes.append(f"the first {images} of {held} images of each class")
-    side = max((x.shape[-1] for n, x in part.tensors.items() if n.startswith("made/")), default=0)
-    if side > largest:
+    if (side := part.about["side"]) > largest:
         notes.append(f"images of {side} pixels shrunk to {largest}")
-    text = "; ".join(notes) + "."
+    said = ["; ".join(notes) + "."]
     if len(notes) > 1:
-        text += f" {view.edition.note} What is left out is in the sets."
-    return text
+        said += [view.edition.note, "What is left out is in the sets."]
+    return " ".join(filter(None, said))
 
 
 def _methods(
