@@ -156,6 +156,22 @@ def test_without_script_everything_is_there(made, browser):
     assert not browser.run("controls.checkVisibility()")
 
 
+def test_the_tables_are_readable_on_a_phone_in_light_and_dark(made, browser):
+    browser.window(360, 740, mobile=True)
+    page = (made.path / "results/reports/tiny/tables/tables.html").as_uri()
+    for scheme in ("light", "dark"):
+        browser.scheme(scheme)
+        browser.open(page)
+        assert browser.console == [] and browser.requests == [page]
+        assert browser.run("document.documentElement.scrollWidth") <= 360
+        contrasts = browser.run(CONTRASTS)
+        assert len(contrasts) > 50 and contrasts[0][0] >= 4.5, contrasts[:5]
+    titles = browser.run("[...document.querySelectorAll('h1')].map((h) => h.textContent)")
+    assert titles[0] == "tiny" and len(titles) == 4
+    rows = browser.run("document.querySelector('tbody').rows.length")
+    assert rows == RUNS
+
+
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "line\nfeed", "漢字 é 😀"]
 LONG = "a_name_without_any_space_that_is_as_long_as_a_name_of_a_folder_may_well_be" * 3
 
@@ -216,7 +232,7 @@ def test_the_report_loads_with_its_results(made, browser):
     browser.wait("document.querySelector('#app').innerText.includes('1. Results')")
     found = browser.run("Object.entries(results).map(([path, r]) => [path, r.data_uri.length])")
     names = {Path(path).name for path, size in found if size > 100}
-    assert {"results.csv", "cost.csv", "settings.csv", "overview.png"} <= names
+    assert {"results.csv", "cost.csv", "settings.csv", "overview.png", "tables.html"} <= names
     assert "gallery_small.html" in names
     assert sum(name.startswith("mnist_") for name in names) == RUNS
     # As a reader goes: to a category, and to the gallery in it.

@@ -42,6 +42,7 @@ ENTRIES: dict[str, list[str]] = {
     "cost": ["cost"],
     "claims": ["claims"],
     "settings_table": ["settings_table"],
+    "tables_page": ["tables_page"],
     "embed": ["metrics.stage"],
     "measure": ["metrics.stage", "metrics.summary"],
     "tune_rung": ["tuning.rungs"],

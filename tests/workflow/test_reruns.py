@@ -16,7 +16,9 @@ from safetensors.numpy import load_file
 from mgd3.config import resolve
 from workplace import MGD3_RUN, Workplace, own_config, own_images, tiny, tiny_mgd3
 
-JUDGED = {"tables": 1, "cost": 1, "claims": 1, "cost_plot": 1, "overview": 1, "all": 1}
+JUDGED = {
+    "tables": 1, "cost": 1, "claims": 1, "tables_page": 1, "cost_plot": 1, "overview": 1, "all": 1
+}  # fmt: skip
 REPORT = {**JUDGED, "settings_table": 1}
 # Making one more distilled set of two blocks, judged once.
 ONE_MORE = {"sample": 2, "collect": 1, "evaluate": 1, "grid": 1, **REPORT}

@@ -502,6 +502,12 @@ def _settings_table(args: argparse.Namespace) -> None:
     settings_table(args.manifests, args.runs, args.output)
 
 
+def _tables_page(args: argparse.Namespace) -> None:
+    from .tables_page import tables_page
+
+    tables_page(args.markdown, args.title, args.output)
+
+
 def _show(args: argparse.Namespace) -> None:
     from .tables import print_table
 
@@ -680,6 +686,8 @@ def _parser() -> argparse.ArgumentParser:
           "results", "exhibits", "runs", "title", "output", "small")  # fmt: skip
     stage("settings-table", _settings_table, "settings, hashes and versions of distilled sets",
           "manifests", "runs", "output")  # fmt: skip
+    stage("tables-page", _tables_page, "tables as a page for a browser",
+          "markdown", "title", "output")  # fmt: skip
     stage("show", _show, "print a table of results", "results")
     stage("verify", _verify, "check a tree of results against the hashes in its records", "tree")
     stage("plan", _plan, "what a configuration will cost: one batch of each stage, timed here",
@@ -688,7 +696,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_POSITIONAL = {"configs", "results", "tree", "measures", "manifests"}
+_POSITIONAL = {"configs", "results", "tree", "measures", "manifests", "markdown"}
 _OPTIONAL = {"device", "threads", "modes", "pca", "batch", "compile", "flip", "file", "vae"}
 _OPTIONAL |= {"draw", "heads", "config", "teacher-classes", "labels", "judged", "judged-originals"}
 
@@ -821,6 +829,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "mode-images": {**_PATHS, "help": "their modes, decoded"},
     "exhibits": {**_PATHS, "help": "what `exhibit` wrote"},
     "small": {**_PATH, "help": "output: the page in a size that a report can hold"},
+    "markdown": {**_PATHS, "help": "tables, .md"},
     "manifests": {**_PATHS, "help": "of distilled sets"},
     "decoded": {**_PATH, "help": "decoded modes"},
     "paper": {**_PATH, "help": "published figures, CSV"},
@@ -840,7 +849,7 @@ _READ = ("index", "latents", "modes", "blocks", "labels", "train", "test", "vali
          "paper", "reported", "distilled", "results", "embedded", "measures", "mapped",
          "mirrored", "rung", "judged", "judged_originals", "measured", "sets", "recorded",
          "decoded", "costs", "ledger", "by_class", "mode_images", "exhibits",
-         "manifests")  # fmt: skip
+         "manifests", "markdown")  # fmt: skip
 _NOT_SETTINGS = {*_READ, "stage", "run", "output", "manifest", "folder", "base", "device",
                  "threads", "batch", "compile", "overlay", "small"}  # fmt: skip
 

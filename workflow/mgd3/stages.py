@@ -25,6 +25,7 @@ VERSIONS: dict[str, int] = {
     "cost": 2,
     "claims": 1,
     "settings_table": 1,
+    "tables_page": 1,
     "embed": 1,
     "tune_rung": 1,
     "tune_sample": 1,

@@ -8,7 +8,7 @@ rule tables:
             LAYOUT.report("tables/results.csv"),
             caption="../report/results.rst",
             category="1. Results",
-            labels={"what": "accuracies, as a table to sort and search"},
+            labels={"what": "accuracies, CSV"},
         ),
         md=LAYOUT.report("tables/results.md"),
         tex=LAYOUT.report("tables/results.tex"),
@@ -33,7 +33,7 @@ rule cost:
             LAYOUT.report("tables/cost.csv"),
             caption="../report/cost.rst",
             category="1. Results",
-            labels={"what": "cost of each run"},
+            labels={"what": "cost of each run, CSV"},
         ),
         md=LAYOUT.report("tables/cost.md"),
     log:
@@ -59,7 +59,7 @@ rule claims:
             LAYOUT.report("tables/claims.csv"),
             caption="../report/claims.rst",
             category="1. Results",
-            labels={"what": "the paper's claims: reproduced or not"},
+            labels={"what": "the paper's claims: reproduced or not, CSV"},
         ),
         md=LAYOUT.report("tables/claims.md"),
     log:
@@ -84,7 +84,7 @@ rule settings_table:
             LAYOUT.report("tables/settings.csv"),
             caption="../report/settings.rst",
             category="1. Results",
-            labels={"what": "settings, hashes and versions of each set"},
+            labels={"what": "settings, hashes and versions of each set, CSV"},
         ),
         md=LAYOUT.report("tables/settings.md"),
     log:
@@ -96,6 +96,30 @@ rule settings_table:
         rows=rows_of(CONFIG.runs),
     shell:
         "mgd3 settings-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
+
+
+rule tables_page:
+    input:
+        rules.tables.output.md,
+        rules.claims.output.md,
+        rules.cost.output.md,
+        rules.settings_table.output.md if LAYOUT.distilling else [],
+    output:
+        report(
+            LAYOUT.report("tables/tables.html"),
+            caption="../report/tables_page.rst",
+            category="1. Results",
+            labels={"what": "all tables: accuracies, claims, cost, settings"},
+        ),
+    log:
+        f"results/logs/reports/{CONFIG.name}_tables_page.log",
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        version=VERSIONS["tables_page"],
+        title=CONFIG.name,
+    shell:
+        "mgd3 tables-page {input:q} --title {params.title:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule overview:
