@@ -17,12 +17,13 @@ from mgd3.layout import Layout
 from workplace import ROOT, tiny
 
 RUNS = {"r": "random real images", "u": "unguided (CFG 1.5)", "m": "MGD3 (λ=1, t_SG=10, CFG 1.5)"}
+DATASET = "a data set of a user's own"
 HARD, SOFT = ("hard-small", "convnet3"), ("soft-small", "resnet10")
 
 
 def results(ipcs, places=(HARD,), full: bool = False) -> pd.DataFrame:
     rows = [
-        {"dataset": "d", "ipc": ipc, "protocol": protocol, "network": network, "run": run,
+        {"dataset": DATASET, "ipc": ipc, "protocol": protocol, "network": network, "run": run,
          "label": label, "n": 3, "last_mean": 50 + 10 * i + ipc, "last_std": 0.5 if i else None}
         for protocol, network in places for ipc in ipcs
         for i, (run, label) in enumerate(RUNS.items())
@@ -49,7 +50,8 @@ def test_a_curve_over_ipc_has_every_run_and_the_level_of_all_images(tmp_path):
         *RUNS.values(),
         "Full (all)",
         "images per class",
-        "d, hard-small, convnet3; n = 3",
+        DATASET,
+        "n = 3 trainings a point",
     ):
         assert text.count(word) == 1
     svg = (tmp_path / "a.svg").read_text()
@@ -69,7 +71,7 @@ def test_one_ipc_is_no_curve(tmp_path):
 
 def test_labels_are_compared_hard_first_whatever_the_order(tmp_path):
     text = drawn(tmp_path, accuracy_over_labels, results((1, 10), (SOFT, HARD)))
-    for word in (*RUNS.values(), "d, 1 per class", "d, 10 per class"):
+    for word in (*RUNS.values(), "1 per class, n = 3", "10 per class, n = 3"):
         assert text.count(word) == 1
     assert text.index(KINDS[0]) < text.index(KINDS[1])
     assert text.index("hard-small") < text.index("soft-small")

@@ -5,13 +5,14 @@ Made to be read in grey, as those of `plots`: runs differ by marker and dash.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .drawing import figure
+from .drawing import figure, trainings
 from .errors import UserError
 from .evaluation.protocols import SoftProtocol, get_protocol
 from .names import WHOLE_SPLIT
@@ -55,7 +56,7 @@ def accuracy_over_ipc(results: pd.DataFrame, output: Path) -> None:
             axes.minorticks_off()
             axes.set_xlabel("images per class")
             axes.set_ylabel("test accuracy, last (%)")
-            _title(axes, f"{dataset}, {protocol}, {network}", distilled)
+            _title(axes, f"{dataset}, {protocol}, {network}", trainings(distilled.n))
         _legend(plot, grid)
 
 
@@ -100,7 +101,7 @@ def accuracy_over_labels(results: pd.DataFrame, output: Path) -> None:
             )
             axes.set_xlim(-0.4, len(places) - 0.6)
             axes.set_ylabel("test accuracy, last (%)")
-            _title(axes, f"{dataset}, {ipc} per class", here)
+            _title(axes, dataset, f"{ipc} per class, {trainings(here.n)}")
         _legend(plot, grid[: len(panels)])
 
 
@@ -121,10 +122,10 @@ def _line(axes: Any, x: Any, own: pd.DataFrame, style: tuple[str, str]) -> None:
     )  # fmt: skip
 
 
-def _title(axes: Any, place: str, here: pd.DataFrame) -> None:
-    n = ", ".join(str(n) for n in sorted(set(here.n.astype(int))))
-    axes.set_title(f"{place}; n = {n} trainings a point", loc="left", fontsize=9,
-                   fontweight="bold")  # fmt: skip
+def _title(axes: Any, place: str, note: str) -> None:
+    # A panel of two protocols holds so many letters.
+    title = f"{textwrap.fill(place, 34)}\n{note}"
+    axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
 
 
 def _legend(plot: Any, grid: Any) -> None:

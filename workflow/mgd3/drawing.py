@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,3 +45,10 @@ def figure(png: Path, width: float, height: float, layout: str | None = None) ->
                     plot.savefig(temporary, format=kind, dpi=200, metadata=nothing)
         finally:
             plt.close(plot)
+
+
+def trainings(counts: Iterable[float]) -> str:
+    """How many trainings a point of a curve stands for, where points may differ."""
+    found = sorted({int(n) for n in counts})
+    noun = "training" if found == [1] else "trainings"
+    return f"n = {', '.join(map(str, found))} {noun} a point"

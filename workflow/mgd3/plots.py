@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .artifacts import load_table, table_metadata
-from .drawing import MUTED, figure
+from .drawing import MUTED, figure, trainings
 from .errors import UserError
 from .metrics.stage import ORIGINALS
 from .sweeps import curves
@@ -71,10 +71,9 @@ def accuracy_over(
                     row.last_mean - spread, row.last_mean + spread, color="#eeeeee", zorder=0
                 )
             dataset, ipc, protocol, network = keys
-            trainings = sorted(set(here.loc[here.index.isin(swept)].n.astype(int)))
             axes.set_title(
                 f"{dataset}, {ipc} per class, {protocol}, {network}; "
-                f"n = {', '.join(map(str, trainings))} trainings a point",
+                f"{trainings(here.loc[here.index.isin(swept)].n)}",
                 loc="left", fontsize=9, fontweight="bold",
             )  # fmt: skip
             axes.set_xlabel(_NAMES[setting])
