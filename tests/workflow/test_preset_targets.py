@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 
+import pytest
 import yaml
 
 from workplace import ROOT, Workplace, parse_jobs
+
+pytestmark = pytest.mark.slow
 
 PRESET = "workflow/presets/ablation-ipc.yaml"
 
