@@ -15,6 +15,7 @@ CONFIG = tiny(
     runs=[
         {"method": "unguided", **MNIST},
         {"method": "mgd3", "lambda": 1, "t_sg": [0, 6], **MNIST},
+        {"method": "nearest", "generator": "mnist-dit"},
     ],
 )
 SHORTER = {
@@ -30,7 +31,10 @@ SHORTER = {
 def test_every_figure_of_the_paper_comes_from_clean(fresh: Workplace) -> None:
     for file, change in SHORTER.items():
         fresh.edit(file, *change)
+    fresh.run(CONFIG)
+    before = fresh.times()
     fresh.run(CONFIG, "figures", "metrics")
+    assert {file: fresh.times()[file] for file in before} == before, "made again"
     folder = fresh.path / "results/reports/tiny/figures"
     first = resolve(CONFIG).runs[1].slug
     made = {
@@ -50,6 +54,11 @@ def test_every_figure_of_the_paper_comes_from_clean(fresh: Workplace) -> None:
     table = pd.read_csv(fresh.path / "results/reports/tiny/tables/metrics.csv")
     assert len(table) == 2 * len(resolve(CONFIG).runs)
     assert table[["diversity", "coverage", "agreement", "frechet"]].notna().all().all()
+    assert table.agreement.between(0, 1).all() and (table.frechet > 0).all()
+    held = {(row.run, row.space) for row in table.itertuples()}
+    assert held == {(r.slug, space) for r in resolve(CONFIG).runs for space in ("latent", "map")}
+    copies = table[table.run.str.startswith("nearest") & (table.space == "latent")]
+    assert copies.memorisation.item() < 0.05, "they are training images"
     # Every file of the figures is there: nothing is left to do.
     status, output = fresh.snakemake(CONFIG, "figures", "metrics")
     assert status == 0 and "Nothing to be done" in output
