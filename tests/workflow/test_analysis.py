@@ -31,10 +31,7 @@ SHORTER = {
 def test_every_figure_of_the_paper_comes_from_clean(fresh: Workplace) -> None:
     for file, change in SHORTER.items():
         fresh.edit(file, *change)
-    fresh.run(CONFIG)
-    before = fresh.times()
     fresh.run(CONFIG, "figures", "metrics")
-    assert {file: fresh.times()[file] for file in before} == before, "made again"
     folder = fresh.path / "results/reports/tiny/figures"
     first = resolve(CONFIG).runs[1].slug
     made = {
