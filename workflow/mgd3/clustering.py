@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .names import DISCOVERIES
-from .seeding import seed_of, torch_generator
+from .seeding import Draw, seed_of, torch_generator
 
 # Clustering is part of the method's definition, not of its randomness: one seed for all runs, as
 # in the released code.
@@ -95,7 +95,7 @@ def greedy_seeds(x: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
 
 def centroids(x: np.ndarray, k: int, name: str) -> np.ndarray:
     """k-means by FAISS from greedy seeds, float32 [k, d]."""
-    start = x[greedy_seeds(x, k, _rng("kmeans", name))]
+    start = x[greedy_seeds(x, k, _rng(Draw.KMEANS, name))]
     kmeans = faiss.Kmeans(
         x.shape[1],
         k,
@@ -127,7 +127,7 @@ def _nearest(x: np.ndarray, k: int, name: str, _: int) -> Found:
 
 def _random(x: np.ndarray, k: int, name: str, generation_seed: int) -> Found:
     """Latents of k random real images, drawn anew for each generation seed: a control."""
-    draws = torch_generator("random-modes", generation_seed, name)
+    draws = torch_generator(Draw.RANDOM_MODES, generation_seed, name)
     rows = torch.randperm(len(x), generator=draws)[:k].numpy()
     return Found(x[rows], rows)
 
@@ -135,7 +135,7 @@ def _random(x: np.ndarray, k: int, name: str, generation_seed: int) -> Found:
 def _minibatch(x: np.ndarray, k: int, name: str, _: int) -> Found:
     from sklearn.cluster import MiniBatchKMeans
 
-    model = MiniBatchKMeans(k, n_init=1, random_state=_state("minibatch", name)).fit(x)
+    model = MiniBatchKMeans(k, n_init=1, random_state=_state(Draw.MINIBATCH, name)).fit(x)
     return Found(model.cluster_centers_)
 
 
@@ -149,7 +149,7 @@ def _d4m(x: np.ndarray, k: int, name: str, _: int) -> Found:
 
     size = min(_D4M_EXPAND * k, len(x))
     model = MiniBatchKMeans(k, random_state=_SEED, n_init="auto", batch_size=size)
-    order = _rng("d4m", name).permutation(len(x))
+    order = _rng(Draw.D4M, name).permutation(len(x))
     for start in range(0, len(x) - size + 1, size):
         model.partial_fit(x[order[start : start + size]])
     return Found(model.cluster_centers_)
@@ -159,7 +159,7 @@ def _divisive(x: np.ndarray, k: int, name: str, _: int) -> Found:
     """Bisecting k-means: the cluster of the largest inertia is split until there are k."""
     from sklearn.cluster import BisectingKMeans
 
-    model = BisectingKMeans(k, random_state=_state("divisive", name)).fit(x)
+    model = BisectingKMeans(k, random_state=_state(Draw.DIVISIVE, name)).fit(x)
     return Found(model.cluster_centers_)
 
 
@@ -177,7 +177,7 @@ def _gmm(x: np.ndarray, k: int, name: str, _: int) -> Found:
         reg_covar=1e-3,
         init_params="random_from_data",
         means_init=centroids(x, k, name),
-        random_state=_state("gmm", name),
+        random_state=_state(Draw.GMM, name),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -195,7 +195,7 @@ def _spectral(x: np.ndarray, k: int, name: str, _: int) -> Found:
         affinity="nearest_neighbors",
         n_neighbors=min(10, len(x)),
         assign_labels="cluster_qr",
-        random_state=_state("spectral", name),
+        random_state=_state(Draw.SPECTRAL, name),
     )
     with warnings.catch_warnings():
         # A graph in several parts is a clustering, too.

@@ -20,7 +20,7 @@ from .data.registry import Dataset
 from .errors import UserError
 from .progress import Progress
 from .runtime import network_dtype
-from .seeding import torch_generator
+from .seeding import Draw, torch_generator
 
 _CHUNK = 256
 
@@ -174,7 +174,7 @@ class Latents:
         noise = torch.stack(
             [
                 torch.randn(
-                    mean.shape[1:], generator=torch_generator("posterior", name, key, *side)
+                    mean.shape[1:], generator=torch_generator(Draw.POSTERIOR, name, key, *side)
                 )
                 for key in self.images(name)
             ]

@@ -37,7 +37,7 @@ from .generators.checkpoint import Checkpoint
 from .memory import MEND, Parts, SplitBackward, halving, mean_of_parts, require_separable
 from .networks import create_network, features
 from .progress import LOG_SECONDS, Progress
-from .seeding import seed_of, torch_generator
+from .seeding import Draw, seed_of, torch_generator
 from .stages import VERSIONS
 
 if TYPE_CHECKING:
@@ -238,13 +238,14 @@ def initial_pixels(job: Job, real: Real, classes: Sequence[str], init: str) -> d
     begun = {}
     for name in classes:
         if init == "real":
-            draws = torch_generator("random-real", job.generation_seed, name)
+            draws = torch_generator(Draw.RANDOM_REAL, job.generation_seed, name)
             begun[name] = real.batch(name, job.ipc, draws)
         else:
             shape = real.batch(name, 1, torch.Generator()).shape[1:]
             noise = [
                 torch.randn(
-                    shape, generator=torch_generator("matching-noise", job.generation_seed, name, k)
+                    shape,
+                    generator=torch_generator(Draw.MATCHING_NOISE, job.generation_seed, name, k),
                 )
                 for k in range(job.ipc)
             ]
@@ -397,7 +398,7 @@ class Matching:
         distances = []
         # One class at a time is in the network, whatever their number.
         for name in self.synthesis.classes:
-            draws = torch_generator("matching-step", self.seed, name, iteration, step)
+            draws = torch_generator(Draw.MATCHING_STEP, self.seed, name, iteration, step)
             real = self.real.batch(name, self.real_batch, draws)
             images = self.synthesis.images(name)
             both = torch.cat([real, images])
@@ -445,7 +446,7 @@ def dsa_operations(flip: bool) -> tuple[str, ...]:
 def fresh_network(name: str, classes: int, size: int, seed: int, number: int) -> nn.Module:
     """Network `number` of a generation seed, untrained, on the CPU."""
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed_of("matching-network", seed, number))
+        torch.manual_seed(seed_of(Draw.MATCHING_NETWORK, seed, number))
         return create_network(name, classes, size)
 
 
@@ -513,7 +514,7 @@ def gradient_iteration(
         found = [matching.step(number, 0, distance)]
         for step in range(1, outer):
             images, labels = _all_images(matching)
-            draws = torch_generator("matching-training", matching.seed, number, step)
+            draws = torch_generator(Draw.MATCHING_TRAINING, matching.seed, number, step)
             for _ in range(inner):
                 order = send(torch.randperm(len(labels), generator=draws), labels.device)
                 for rows in order.split(batch):
@@ -548,7 +549,7 @@ def identity_of(job: Job, classes: Sequence[str]) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": torch.device(job.device).type,
         "dataset": [job.dataset.name, job.dataset.flip],
-        "images": seed_of("images", *keys),
+        "images": seed_of(Draw.IMAGES, *keys),
         "classes": list(classes),
         "ipc": job.ipc,
         "generation_seed": job.generation_seed,

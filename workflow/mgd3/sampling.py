@@ -21,7 +21,7 @@ from .manifold import Manifold, ManifoldSettings
 from .memory import halving
 from .names import MANIFOLD_VARIANTS, SPACINGS, STOP_RULES, STOP_UNITS, VARIANT_NAMES
 from .schedules import Coefficients, Schedule, make_schedule
-from .seeding import torch_generator
+from .seeding import Draw, torch_generator
 
 # Called after each step with i, x_{i-1} and the x0_hat predicted from x_i (both on the device,
 # float32 [n, C, h, w]). Reading values from them makes the device wait.
@@ -371,12 +371,12 @@ def _sample_batch(
     generation_seed: int,
     callback: Callback | None,
 ) -> Tensor:
-    rngs = [torch_generator("noise", generation_seed, item.class_key, item.k) for item in items]
+    rngs = [torch_generator(Draw.NOISE, generation_seed, item.class_key, item.k) for item in items]
     noise = draw_noise(rngs, generator.latent_shape, settings.noise_draws)
     labels = torch.tensor([item.label for item in items])
     modes, starts = _stacked([i.mode for i in items]), _stacked([i.start for i in items])
     clouds = [
-        torch_generator("manifold", generation_seed, item.class_key, item.k)
+        torch_generator(Draw.MANIFOLD, generation_seed, item.class_key, item.k)
         for item in items
         if settings.manifold is not None
     ]

@@ -8,10 +8,52 @@ not depend on how work is split, and runs that share keys are paired.
 from __future__ import annotations
 
 import hashlib
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+
+class Draw(StrEnum):
+    """What is drawn. The values enter seeds: a member may be renamed, its value never."""
+
+    AFFINE = "affine"
+    D4M = "d4m"
+    DIVERSITY = "diversity"
+    DIVISIVE = "divisive"
+    FINETUNE = "finetune"
+    FINETUNE_ORDER = "finetune-order"
+    FRECHET = "frechet"
+    GAIN = "gain"
+    GMM = "gmm"
+    IDC_TRAINING = "idc-training"
+    IDC_WARMUP = "idc-warmup"
+    IMAGES = "images"
+    INIT_GENERATOR = "init-generator"
+    INIT_VAE = "init-vae"
+    K_CENTER = "k-center"
+    KMEANS = "kmeans"
+    MANIFOLD = "manifold"
+    MATCHING_NETWORK = "matching-network"
+    MATCHING_NOISE = "matching-noise"
+    MATCHING_STEP = "matching-step"
+    MATCHING_TRAINING = "matching-training"
+    MINIBATCH = "minibatch"
+    NOISE = "noise"
+    POSTERIOR = "posterior"
+    RANDOM_MODES = "random-modes"
+    RANDOM_REAL = "random-real"
+    RDED = "rded"
+    RDED_CROP = "rded-crop"
+    RELABEL = "relabel"
+    SPECTRAL = "spectral"
+    SRE2L = "sre2l"
+    SRE2L_VIEW = "sre2l-view"
+    TEACHER = "teacher"
+    TRAIN = "train"
+    TRAIN_GENERATOR = "train-generator"
+    TRAIN_VAE = "train-vae"
 
 
 def seed_of(stage: str, *keys: str | int) -> int:

@@ -13,7 +13,7 @@ from ..cost import MADE_ANYWAY
 from ..evaluation.protocols import NETWORKS
 from ..generators.registry import GENERATORS
 from ..names import WHOLE_SPLIT
-from ..seeding import seed_of
+from ..seeding import Draw, seed_of
 from ..statistics import paired_difference
 from ..tables.pairing import gain_between, settings_of
 from ..tables.paper import PaperKey, paper_key
@@ -124,7 +124,7 @@ def by_diversity(
         delta = (own - rival).dropna()
         if delta.empty:
             return None
-        seed = seed_of("diversity", one.dataset, str(one.ipc), one.run, other.run)
+        seed = seed_of(Draw.DIVERSITY, one.dataset, str(one.ipc), one.run, other.run)
         found = paired_difference(delta.to_numpy(), seed=seed)
         return Measured(found.mean, found.low, found.high, found.n)
 

@@ -18,7 +18,7 @@ from ..augment import normalise
 from ..dsa import apply_dsa, draw_dsa_epoch
 from ..memory import SplitBackward
 from ..networks import create_network
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
 from .protocols import GladPlan, GladProtocol
 
@@ -59,7 +59,7 @@ def train_network(
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
                 group["lr"] = rates[epoch]
-            generator = torch_generator("train", *seeds, "augmentation", epoch)
+            generator = torch_generator(Draw.TRAIN, *seeds, "augmentation", epoch)
             draws = draw_dsa_epoch(len(train), size, batch_size, protocol.operations, generator)
             draws = draws.to(device)
             batches = zip(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..augment import CutMix, augment, draw_epoch
 from ..memory import SplitBackward
 from ..networks import create_network
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
 from .protocols import HardPlan, HardProtocol
 
@@ -63,7 +63,7 @@ def train_network(
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
                 group["lr"] = rates[epoch]
-            generator = torch_generator("train", *seeds, "augmentation", epoch)
+            generator = torch_generator(Draw.TRAIN, *seeds, "augmentation", epoch)
             draws = draw_epoch(len(train), size, batch_size, generator, **settings).to(device)
             batches = zip(
                 draws.order.split(batch_size),

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..artifacts import load_tensors, sha256_of, tensor_metadata
 from ..errors import UserError
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 
 
 def label_generator(generation_seed: int, epoch: int) -> torch.Generator:
     """The draws of an epoch's crops and mixes, for the teacher and for every student."""
-    return torch_generator("relabel", generation_seed, epoch)
+    return torch_generator(Draw.RELABEL, generation_seed, epoch)
 
 
 class StoredLabels:

@@ -22,7 +22,7 @@ from ..artifacts import load_tensors, save_tensors, tensor_metadata
 from ..augment import normalise
 from ..errors import UserError
 from ..memory import halving
-from ..seeding import seed_of
+from ..seeding import Draw, seed_of
 from .protocols import Optimiser, Plan, Precision, Protocol
 
 CHECKPOINT_SECONDS = 60.0
@@ -143,7 +143,7 @@ def fit(
     run = _Run(learner, checkpoint, fingerprint)
     started, begin = time.monotonic(), run.epoch
     for epoch in range(begin, plan.epochs):
-        torch.manual_seed(seed_of("train", *seeds, "network", epoch))
+        torch.manual_seed(seed_of(Draw.TRAIN, *seeds, "network", epoch))
         learner.model.train()
         run.loss += learner.train_epoch(epoch)
         run.images += learner.images
@@ -172,7 +172,7 @@ def training_state(
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), _arithmetic(device, precision) as autocast:
-        torch.manual_seed(seed_of("train", *seeds, "initial weights"))
+        torch.manual_seed(seed_of(Draw.TRAIN, *seeds, "initial weights"))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         yield autocast

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..networks import create_network
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from ..teachers.model import Teacher
 from .batches import batches, require_strips, send
 from .labels import StoredLabels
@@ -99,7 +99,7 @@ def train_network(
             for group in optimiser.param_groups:
                 group["lr"] = rates[epoch]
             if labels is None:
-                generator = torch_generator("train", *seeds, "augmentation", epoch)
+                generator = torch_generator(Draw.TRAIN, *seeds, "augmentation", epoch)
                 stored = None
             else:
                 generator = labels.generator(epoch)

@@ -24,7 +24,7 @@ from ..data.index import Index
 from ..data.registry import Dataset
 from ..errors import UserError
 from ..progress import Progress
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from .checkpoint import Checkpoint
 from .difffit import add_scales, fold_scales, is_trained
 from .diffusion_loss import HybridLoss
@@ -254,7 +254,7 @@ def _train(
         for step in range(start, steps):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
-                shuffle = torch_generator("finetune-order", recipe.seed, epoch)
+                shuffle = torch_generator(Draw.FINETUNE_ORDER, recipe.seed, epoch)
                 order = torch.randperm(len(latents.labels), generator=shuffle)
             first = step % per_epoch * recipe.batch
             batch = _draw(latents, order[first : first + recipe.batch], recipe, step, flip)
@@ -336,7 +336,7 @@ class _Batch:
 def _draw(
     latents: Latents, images: Tensor, recipe: FinetuneRecipe, step: int, flip: bool
 ) -> _Batch:
-    draws = torch_generator("finetune", recipe.seed, step)
+    draws = torch_generator(Draw.FINETUNE, recipe.seed, step)
     n = len(images)
     side = torch.randint(2, (n,), generator=draws) * int(flip)
     mean, logvar = (tensor[images, side].float() for tensor in (latents.mean, latents.logvar))

@@ -23,7 +23,7 @@ from ..data.registry import Dataset
 from ..errors import UserError
 from ..memory import SplitBackward, halving
 from ..progress import Progress
-from ..seeding import seed_of, torch_generator
+from ..seeding import Draw, seed_of, torch_generator
 from .checkpoint import Checkpoint
 from .diffusion_loss import BETA_END, BETA_START, TRAIN_TIMESTEPS, HybridLoss
 from .recipes import DitRecipe, Recipe, VaeRecipe
@@ -115,7 +115,7 @@ def train_vae(
     """
     settings = recipe.vae
     pixels, _ = _training_images(dataset, Index.read(index_path))
-    torch.manual_seed(seed_of("init-vae", recipe.seed))
+    torch.manual_seed(seed_of(Draw.INIT_VAE, recipe.seed))
     vae = build_vae(settings).to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     identity = {
@@ -134,7 +134,7 @@ def train_vae(
             _set_learning_rate(
                 optimizer, _learning_rate(step, settings.steps, settings.learning_rate, 100)
             )
-            draws = torch_generator("train-vae", recipe.seed, step)
+            draws = torch_generator(Draw.TRAIN_VAE, recipe.seed, step)
             batch = pixels[_batch_rows(len(pixels), settings.batch, draws)]
             x = batch.to(device).float() / 127.5 - 1
             noise = torch.randn((len(x), *latent), generator=draws).to(device)
@@ -178,7 +178,7 @@ def _affine_copies(pixels: torch.Tensor, copies: int, seed: int) -> torch.Tensor
     """The images and `copies` slightly transformed versions of each, uint8."""
     versions = [pixels]
     for copy in range(copies):
-        draws = torch_generator("affine", seed, copy)
+        draws = torch_generator(Draw.AFFINE, seed, copy)
         unit = torch.rand((len(pixels), 4), generator=draws) * 2 - 1
         angle = torch.deg2rad(unit[:, 0] * _DEGREES)
         low, high = _SCALE
@@ -269,7 +269,7 @@ def train_generator(
     latents = latents.clone().to(device)  # out of inference mode
 
     classes = len(index.classes)
-    torch.manual_seed(seed_of("init-generator", recipe.seed))
+    torch.manual_seed(seed_of(Draw.INIT_GENERATOR, recipe.seed))
     dit = build_dit(settings, tuple(latents.shape[1:]), classes).to(device)
     _zero_start(dit)
     # In train mode each block of diffusers' DiT would drop labels on its own; we drop them once.
@@ -296,7 +296,7 @@ def train_generator(
                 optimizer,
                 _learning_rate(step, settings.steps, settings.learning_rate, settings.warmup),
             )
-            draws = torch_generator("train-generator", recipe.seed, step)
+            draws = torch_generator(Draw.TRAIN_GENERATOR, recipe.seed, step)
             rows = _batch_rows(len(latents), settings.batch, draws).to(device)
             x0 = latents[rows]
             t = torch.randint(TRAIN_TIMESTEPS, (len(rows),), generator=draws).to(device)

@@ -26,7 +26,7 @@ from ..augment import apply_cutmix, draw_cutmix, send
 from ..dsa import OPERATIONS
 from ..matching import PIXELS, Matching, Normalise
 from ..memory import SplitBackward
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from . import Job
 
 _MATCHED = ("color", "crop", "cutout")
@@ -159,12 +159,12 @@ class Learner:
     def warm_up(self, number: int) -> None:
         """Whole epochs; draws are named by the network's number."""
         for epoch in range(self._recipe.warmup_epochs):
-            draws = torch_generator("idc-warmup", self._problem.seed, number, epoch)
+            draws = torch_generator(Draw.IDC_WARMUP, self._problem.seed, number, epoch)
             self._train(torch.randperm(len(self._labels), generator=draws), draws)
 
     def learn(self, iteration: int, step: int) -> None:
         """Some whole batches, of `_LEARNED` images or a little more."""
-        draws = torch_generator("idc-training", self._problem.seed, iteration, step)
+        draws = torch_generator(Draw.IDC_TRAINING, self._problem.seed, iteration, step)
         count = math.ceil(_LEARNED / self._recipe.real_batch) * self._recipe.real_batch
         self._train(torch.randperm(len(self._labels), generator=draws)[:count], draws)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..data.images import read_images
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from ..teachers.features import Features
 from . import Job
 
@@ -17,7 +17,7 @@ def distil(job: Job) -> dict[str, Tensor]:
     chosen = {}
     for name in job.classes:
         found, keys = features.of_class(name)
-        draws = torch_generator("k-center", job.generation_seed, name)
+        draws = torch_generator(Draw.K_CENTER, job.generation_seed, name)
         first = int(torch.randint(len(keys), (), generator=draws))
         rows = k_center(found, job.ipc, first).tolist()
         chosen[name] = read_images(

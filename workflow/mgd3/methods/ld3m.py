@@ -17,7 +17,7 @@ from .. import matching
 from ..generators.conditions import conditions_of
 from ..generators.loading import load_generator
 from ..sampling import draw_noise
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from ..synthesis import chunk_size, decoding, sampling
 from . import Job, priors
 
@@ -33,7 +33,7 @@ def distil(job: Job) -> dict[str, Tensor]:
     for name, images in priors.first_images(job, generator.image_size).items():
         labels = torch.full((job.ipc,), label_rows[name], device=generator.device)
         conditions = generator.conditions(labels)
-        rngs = [torch_generator("noise", job.generation_seed, name, k) for k in range(job.ipc)]
+        rngs = [torch_generator(Draw.NOISE, job.generation_seed, name, k) for k in range(job.ipc)]
         tensors[name] = {
             "latent": generator.encode(images)[0].requires_grad_(),
             "shift": torch.zeros_like(conditions[:, :1]).requires_grad_(),

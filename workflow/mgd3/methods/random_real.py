@@ -6,7 +6,7 @@ import torch
 
 from ..data.images import decode_images, raise_undecodable
 from ..errors import UserError
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from . import Job
 
 
@@ -21,7 +21,7 @@ def distil(job: Job) -> dict[str, torch.Tensor]:
     for name in job.classes:
         keys = job.training_images(name, job.ipc)
         if job.settings["selection"] == "seeded":
-            draws = torch_generator("random-real", job.generation_seed, name)
+            draws = torch_generator(Draw.RANDOM_REAL, job.generation_seed, name)
             keys = [keys[k] for k in torch.randperm(len(keys), generator=draws).tolist()]
         job.index.require_unchanged(job.dataset.source, keys[: job.ipc])
         chosen[name] = _first_decodable(job, keys)

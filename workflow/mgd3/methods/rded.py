@@ -19,7 +19,7 @@ from ..data.images import raise_undecodable, reading_threads
 from ..errors import UserError
 from ..memory import halving
 from ..progress import Progress
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from ..teachers.model import Teacher
 from . import Job
 
@@ -94,13 +94,13 @@ def crop_losses(teacher: Teacher, crops: Tensor, label: int, device: str) -> Ten
 def _class_crops(job: Job, name: str) -> Tensor:
     """uint8 [images, crops, 3, p, p] of randomly chosen images of a class."""
     keys = job.training_images(name, at_least=4 * job.ipc)
-    draws = torch_generator("rded", job.generation_seed, name)
+    draws = torch_generator(Draw.RDED, job.generation_seed, name)
     order = torch.randperm(len(keys), generator=draws).tolist()
     keys = [keys[k] for k in order[: max(job.settings["candidates"], 4 * job.ipc)]]
     job.index.require_unchanged(job.dataset.source, keys)
 
     def crops_of(key: str) -> np.ndarray | UserError:
-        own = torch_generator("rded-crop", job.generation_seed, key)
+        own = torch_generator(Draw.RDED_CROP, job.generation_seed, key)
         drawn = torch.rand(job.settings["crops"], _TRIES, 3, generator=own, dtype=torch.float64)
         try:
             picture = job.dataset.source.open(key)

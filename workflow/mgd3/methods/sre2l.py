@@ -18,7 +18,7 @@ from .. import matching, teachers
 from ..augment import send
 from ..memory import undivided
 from ..resampling import draw_views, view_matrices
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from ..teachers.model import Teacher
 from . import METHODS, Job
 
@@ -99,7 +99,7 @@ class Recovery(nn.Module):
         shape = (3, self._size, self._size)
         keys = ((self._seed, name, k) for name in self._classes)
         return torch.stack(
-            [torch.randn(shape, generator=torch_generator("sre2l", *key)) for key in keys]
+            [torch.randn(shape, generator=torch_generator(Draw.SRE2L, *key)) for key in keys]
         )
 
     def iteration(self, number: int) -> Tensor:
@@ -127,7 +127,7 @@ class Recovery(nn.Module):
     def view(self, k: int, step: int) -> Tensor:
         """The batch cropped, resized, maybe mirrored, and shifted round: one draw for all of it."""
         size = self._size
-        draws = torch_generator("sre2l-view", self._seed, k, step)
+        draws = torch_generator(Draw.SRE2L_VIEW, self._seed, k, step)
         flip = 0.5 if self._flip else 0.0
         views = draw_views(1, size, draws, crop_scale=_CROP_SCALE, flip=flip)
         most = round(size * _LARGEST_SHIFT)

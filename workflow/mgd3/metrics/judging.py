@@ -21,7 +21,7 @@ from ..data.registry import Dataset
 from ..memory import halving
 from ..methods import Job
 from ..progress import Progress
-from ..seeding import torch_generator
+from ..seeding import Draw, torch_generator
 from ..teachers import TEACHER_FILES, get_teacher, load
 from ..teachers.features import Features
 from .measures import frechet_distance, gaussian
@@ -170,7 +170,7 @@ class Verdicts:
         }
         ipc = artifacts.tensor_shape(first, f"predicted/{classes[0]}")[0]
         drawn = (
-            _some(x, ipc, torch_generator("frechet", generation_seed, name))
+            _some(x, ipc, torch_generator(Draw.FRECHET, generation_seed, name))
             for name, x in zip(classes, _features(originals, classes), strict=True)
         )
         self.real = frechet_distance(gaussian(drawn), real)

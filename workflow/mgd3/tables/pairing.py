@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from ..seeding import seed_of
+from ..seeding import Draw, seed_of
 from ..statistics import REPLICATES, Gain, common_pairs, paired_gain
 from .scores import KEY, PAIR, Predictions
 
@@ -56,6 +56,6 @@ def gain_between(
             f"{own[keys[0]]} and {other[keys[0]]} were scored on different test images",
             "the data set has changed: delete the older scores and run again",
         )
-    seed = seed_of("gain", *map(str, cell[KEY].iloc[0]), str(rival.run.iloc[0]), figure)
+    seed = seed_of(Draw.GAIN, *map(str, cell[KEY].iloc[0]), str(rival.run.iloc[0]), figure)
     generations = [generation for _, (generation, _) in keys]
     return paired_gain(run, base, generations, seed=seed, replicates=replicates)

@@ -20,7 +20,7 @@ from ..evaluation.protocols import IMAGENET_MEAN, IMAGENET_STD
 from ..generators.checkpoint import Checkpoint
 from ..networks import create_network
 from ..resampling import draw_views, resampled
-from ..seeding import seed_of, torch_generator
+from ..seeding import Draw, seed_of, torch_generator
 from . import VERSION, TeacherRecipe
 from .model import save
 
@@ -75,7 +75,7 @@ def train_teacher(
         )
     identity = {"version": VERSION, "settings": recipe.settings(), "seed": seed, "flip": flip}
     with torch.random.fork_rng([device] if device.startswith("cuda") else []):
-        torch.manual_seed(seed_of("teacher", seed, "initial weights"))
+        torch.manual_seed(seed_of(Draw.TEACHER, seed, "initial weights"))
         model = create_network(recipe.network, len(classes), recipe.size, "soft")
         model = model.to(device)
         seconds = _fit(model, images, labels, recipe, flip, seed, device, folder, identity | hashes)
@@ -161,12 +161,12 @@ def _fit(
     model.train()
     # Checkpoints are at epoch ends: an epoch's draws are made at once.
     for epoch in range(begin // per_epoch, len(schedule) // per_epoch):
-        draws = torch_generator("teacher", seed, epoch)
+        draws = torch_generator(Draw.TEACHER, seed, epoch)
         order = torch.randperm(n, generator=draws)
         views = draw_views(
             n, images.shape[-1], draws, crop_scale=recipe.crop_scale, flip=0.5 if flip else 0.0
         ).to(device)
-        torch.manual_seed(seed_of("teacher", seed, "network", epoch))
+        torch.manual_seed(seed_of(Draw.TEACHER, seed, "network", epoch))
         total = torch.zeros((), device=device)
         here = order.to(images.device)
         for start in range(0, n, recipe.batch_size):
