@@ -93,6 +93,7 @@ bench-gpu: $(STAMP)
 lint: $(STAMP)
 	ruff check workflow tests
 	ruff format --check workflow tests
+	lint-imports
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 

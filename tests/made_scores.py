@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mgd3.artifacts import save_json, save_tensors
-from mgd3.tables import load_scores, make_tables
-from mgd3.tables.paper import load_paper
+from mgd3.base.artifacts import save_json, save_tensors
+from mgd3.reporting.tables import load_scores, make_tables
+from mgd3.reporting.tables.paper import load_paper
 
-PAPER = Path(__file__).parents[1] / "workflow" / "resources" / "paper_results.csv"
+PAPER = Path(__file__).parents[1] / "workflow" / "mgd3" / "resources" / "paper_results.csv"
 REPORTED = PAPER.with_name("reported_results.csv")
 # Settings of the published rows.
 PUBLISHED = {"lambda": 0.1, "t_sg": 25, "modes": "kmeans", "variant": "ddpm", "cfg": 4.0} | {

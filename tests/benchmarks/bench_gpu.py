@@ -25,9 +25,9 @@ from bench_sampling import SIZES, make_generator, make_items, make_vae, operatio
 from timing import Row, Seconds, arguments, median, report, seconds_of
 
 from mgd3.data import make_dataset
+from mgd3.diffusion.sampling import SamplingSettings
 from mgd3.evaluation.loop import peak_memory
-from mgd3.latents import encode
-from mgd3.sampling import SamplingSettings
+from mgd3.generators.latents import encode
 
 IMAGE_FLOPS = 24.35e12
 PEAK = 790e12  # of an H200, dense bfloat16

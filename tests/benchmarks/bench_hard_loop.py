@@ -41,14 +41,14 @@ from timing import (
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from mgd3.augment import LIGHTING_VALUES, LIGHTING_VECTORS
+from mgd3.base.device import keep_freed_memory
 from mgd3.data import make_dataset
 from mgd3.data.images import read_images, resize_centre_crop
 from mgd3.evaluation import hard
 from mgd3.evaluation.loop import Split, Training
 from mgd3.evaluation.protocols import StepBudget, get_protocol
-from mgd3.networks import create_network
-from mgd3.runtime import keep_freed_memory
+from mgd3.networks.architectures import create_network
+from mgd3.networks.augment import LIGHTING_VALUES, LIGHTING_VECTORS
 
 CLASSES, IPC, N_TEST = 10, 10, 250
 # `hard` trains 20 epochs between two tests of 500 images; this is half of both.

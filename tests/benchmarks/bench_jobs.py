@@ -21,7 +21,7 @@ from diffusers import DDPMScheduler, DiTPipeline
 from PIL import Image
 from timing import Row, Seconds, arguments, child_seconds, interleaved, report
 
-from mgd3.artifacts import load_tensors
+from mgd3.base.artifacts import load_tensors
 
 SETTINGS = {"variant": "ddpm", "cfg": 4.0, "cfg_channels": 3, "steps": 2, "spacing": "auto"}
 SETTINGS |= {"precision": "float32"}

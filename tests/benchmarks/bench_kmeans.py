@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from timing import Row, Seconds, arguments, interleaved, median, one_thread, report
 
-from mgd3.clustering import centroids
+from mgd3.discovery.clustering import centroids
 
 
 def latents(seed: int, n: int, d: int) -> np.ndarray:

@@ -20,10 +20,10 @@ from timing import Row, arguments, interleaved, one_thread, report, seconds_of
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import PILToTensor
 
-from mgd3 import artifacts
+from mgd3.base import artifacts
+from mgd3.base.device import keep_freed_memory
 from mgd3.evaluation.stage import read_split
-from mgd3.export import IMAGES, export
-from mgd3.runtime import keep_freed_memory
+from mgd3.reporting.export import IMAGES, export
 
 
 def crops(count: int, side: int) -> torch.Tensor:

@@ -32,11 +32,11 @@ import torch
 from mgd3.data import make_dataset
 from mgd3.data.images import decode_images
 from mgd3.data.index import Index, write_index
+from mgd3.diffusion.sampling import Item, SamplingSettings, sample
 from mgd3.generators.dit import DiTGenerator
 from mgd3.generators.finetuning import finetune
 from mgd3.generators.registry import GENERATORS
 from mgd3.metrics import measures
-from mgd3.sampling import Item, SamplingSettings, sample
 
 MEASURES = ("diversity", "cosine", "represent.", "precision", "recall")
 

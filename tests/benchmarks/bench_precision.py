@@ -13,8 +13,8 @@ other:
                          accuracies are apart for no reason of the images
 
 Classifiers are trained in float32 throughout, with equal seeds but in the last arm. Differences are
-paired (`mgd3.statistics.paired_gain`), over generation seeds and test images. Six to seven minutes
-on one core.
+paired (`mgd3.reporting.statistics.paired_gain`), over generation seeds and test images. Six to
+seven minutes on one core.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgd3 import artifacts
-from mgd3.config import Config, Run, read_configs, resolve
+from mgd3.base import artifacts
 from mgd3.data.index import Index, write_index
-from mgd3.distilled import collect, make_block, write_pixels
+from mgd3.data.pixels import write_pixels
+from mgd3.discovery.modes import discover
 from mgd3.evaluation.protocols import get_protocol
 from mgd3.evaluation.stage import evaluate
+from mgd3.generators.latents import Latents, encode
 from mgd3.generators.registry import get_generator
-from mgd3.latents import Latents, encode
 from mgd3.methods import Job
-from mgd3.modes import discover
-from mgd3.statistics import paired_gain, summarise
-from mgd3.tables.render import spread
+from mgd3.methods.blocks import collect, make_block
+from mgd3.planning.config import Config, Run, read_configs, resolve
+from mgd3.reporting.statistics import paired_gain, summarise
+from mgd3.reporting.tables.render import spread
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = "float32"

@@ -22,13 +22,13 @@ from PIL import Image
 from timing import Row, arguments, fastest, flops, interleaved, one_thread, report
 from torch import nn
 
-from mgd3 import artifacts
+from mgd3.base import artifacts
+from mgd3.base.device import keep_freed_memory
+from mgd3.base.seeding import torch_generator
+from mgd3.diffusion.sampling import Item, SamplingSettings, sample
+from mgd3.diffusion.schedules import respaced
 from mgd3.generators.dit import DiTGenerator
 from mgd3.generators.vae import VAECodec
-from mgd3.runtime import keep_freed_memory
-from mgd3.sampling import Item, SamplingSettings, sample
-from mgd3.schedules import respaced
-from mgd3.seeding import torch_generator
 
 SCHEDULER = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 

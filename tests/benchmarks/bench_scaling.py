@@ -22,9 +22,9 @@ import torch
 from bench_sampling import Size, make_generator, ours
 from timing import arguments, interleaved, machine, one_thread, report
 
-from mgd3.drawing import MUTED, figure
-from mgd3.runtime import keep_freed_memory
-from mgd3.sampling import Item, SamplingSettings
+from mgd3.base.device import keep_freed_memory
+from mgd3.diffusion.sampling import Item, SamplingSettings
+from mgd3.reporting.drawing import MUTED, figure
 
 SMALL = Size(4, 4, 32, 8, (16, 32, 32), classes=100)
 # (classes, IPC, steps), and what varies around them.

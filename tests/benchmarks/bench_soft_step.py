@@ -39,11 +39,11 @@ from timing import (
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
+from mgd3.base.device import keep_freed_memory
 from mgd3.evaluation import soft
 from mgd3.evaluation.loop import Split
 from mgd3.evaluation.protocols import StepBudget, get_protocol
-from mgd3.networks import create_network
-from mgd3.runtime import keep_freed_memory
+from mgd3.networks.architectures import create_network
 from mgd3.teachers.model import Teacher
 
 CLASSES, IPC = 10, 10

@@ -23,14 +23,14 @@ from timing import Seconds, arguments, child_seconds, in_child, report, seconds_
 
 HELP_LIMIT, IMPORT_LIMIT, OVERHEAD_LIMIT = 0.3, 3.0, 1.0
 STAGES = {
-    "latents": "mgd3.latents, mgd3.generators.vae",
-    "modes": "mgd3.modes",
+    "latents": "mgd3.generators.latents, mgd3.generators.vae",
+    "modes": "mgd3.discovery.modes",
     "sample": "mgd3.methods.mgd3",
-    "collect": "mgd3.distilled",
+    "collect": "mgd3.methods.blocks",
     "evaluate": "mgd3.evaluation.stage, mgd3.evaluation.hard",
     "relabel": "mgd3.evaluation.relabel",
-    "tables": "mgd3.tables",
-    "overview": "mgd3.figures",
+    "tables": "mgd3.reporting.tables",
+    "overview": "mgd3.reporting.figures",
 }
 # What the missed ones are made of; each with torch.
 PARTS = {

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from mgd3 import teachers
-from mgd3.artifacts import load_tensors
-from mgd3.augment import normalise
+from mgd3.base.artifacts import load_tensors
+from mgd3.networks.augment import normalise
 
 CACHE = Path("results/cache")
 COUNT = 500

@@ -23,7 +23,7 @@ from typing import Any
 
 from timing import Row, machine, rows_of, table
 
-from mgd3.artifacts import save_text
+from mgd3.base.artifacts import save_text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

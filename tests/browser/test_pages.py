@@ -10,9 +10,9 @@ import pytest
 import torch
 from chromium import Chromium
 
-from mgd3.artifacts import save_tensors
-from mgd3.gallery import exhibit, gallery
-from mgd3.tables.results import COLUMNS
+from mgd3.base.artifacts import save_tensors
+from mgd3.reporting.gallery import exhibit, gallery
+from mgd3.reporting.tables.results import COLUMNS
 from workplace import Workplace
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]

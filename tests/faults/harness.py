@@ -18,8 +18,8 @@ import pandas as pd
 import psutil
 from safetensors.numpy import load_file
 
-from mgd3.artifacts import load_json
-from mgd3.provenance import SUFFIX, record_of
+from mgd3.base.artifacts import load_json
+from mgd3.base.records import SUFFIX, record_of
 from workplace import MGD3_RUN, TINY, Workplace, tiny
 
 CONFIG = tiny(ipc=[1], runs=[TINY["runs"][MGD3_RUN]])

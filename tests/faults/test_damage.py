@@ -9,8 +9,8 @@ import pytest
 from harness import CONFIG, also, files_of, forget, from_stage, outcome
 from PIL import Image
 
-from mgd3.config import resolve
-from mgd3.layout import Layout
+from mgd3.planning.config import resolve
+from mgd3.planning.layout import Layout
 from workplace import Workplace, own_config, own_images
 
 pytestmark = pytest.mark.faults

@@ -13,7 +13,7 @@ import pytest
 from cluster import CPU_PARTITION, GPU_PARTITION, GPU_TYPE, SlurmJob, jobs, running
 from submitted import ACCOUNT, clustered, seen
 
-from mgd3.config import resolve
+from mgd3.planning.config import resolve
 from workplace import Workplace
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]

@@ -21,9 +21,9 @@ import run_all
 import timing
 from timing import Row, Seconds
 
-from mgd3.config import read_configs, resolve
+from mgd3.diffusion.sampling import SamplingSettings
 from mgd3.evaluation.stage import read_split
-from mgd3.sampling import SamplingSettings
+from mgd3.planning.config import read_configs, resolve
 
 
 def test_both_arms_of_synthesis_make_the_same_images(tmp_path):

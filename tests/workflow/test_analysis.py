@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mgd3.config import resolve
+from mgd3.planning.config import resolve
 from workplace import Workplace, tiny
 
 MNIST = {"generator": "mnist-dit", "steps": 8, "cfg": 1.5}

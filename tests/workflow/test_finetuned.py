@@ -8,7 +8,7 @@ import pytest
 from diffusers import AutoencoderKL, DiTPipeline
 from safetensors.numpy import load_file
 
-from mgd3.config import resolve
+from mgd3.planning.config import resolve
 from twins import make_dit, make_scheduler
 from workplace import Workplace, own_config, own_images
 

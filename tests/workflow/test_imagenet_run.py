@@ -14,8 +14,8 @@ from safetensors import safe_open
 
 from fake_imagenet import make_imagenet, many_classes
 from mgd3.cli import main
-from mgd3.config import resolve
 from mgd3.data.imagenet import subsets
+from mgd3.planning.config import resolve
 from originals import OriginalDiT
 from twins import make_dit_folder
 from workplace import Workplace, tiny

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from fake_imagenet import picture
-from mgd3.config import resolve
 from mgd3.data.imagenet import imagenet_wnids
 from mgd3.generators.registry import FAMILY_FILES
-from mgd3.layout import Layout
+from mgd3.planning.config import resolve
+from mgd3.planning.layout import Layout
 from workplace import ROOT, Workplace, parse_jobs
 
 PRESETS = sorted(file.stem for file in (ROOT / "workflow" / "presets").glob("*.yaml"))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from mgd3.config import resolve
+from mgd3.planning.config import resolve
 from workplace import MGD3_RUN, Workplace, own_config, own_images, tiny, tiny_mgd3
 
 JUDGED = {

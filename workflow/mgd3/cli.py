@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .base.errors import UserError
 from .data.registry import SPLITS
-from .errors import UserError
-from .names import DISCOVERIES
+from .discovery import DISCOVERIES
 
 
 def _dataset(args: argparse.Namespace) -> Any:
@@ -24,7 +24,7 @@ def _dataset(args: argparse.Namespace) -> Any:
 
 
 def _device(args: argparse.Namespace) -> str:
-    from .runtime import pick_device
+    from .base.device import pick_device
 
     return pick_device(args.device)
 
@@ -121,7 +121,7 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _latents(args: argparse.Namespace) -> None:
-    from .latents import encode
+    from .generators.latents import encode
 
     size = int(args.size)
     encode(
@@ -137,7 +137,7 @@ def _latents(args: argparse.Namespace) -> None:
 
 
 def _modes(args: argparse.Namespace) -> None:
-    from .modes import discover
+    from .discovery.modes import discover
 
     discover(
         args.latents,
@@ -155,6 +155,7 @@ def _modes(args: argparse.Namespace) -> None:
 def _job(args: argparse.Namespace) -> Any:
     from .data.index import Index
     from .methods import Job
+    from .stages import VERSIONS
 
     return Job(
         dataset=_dataset(args),
@@ -167,45 +168,46 @@ def _job(args: argparse.Namespace) -> Any:
         modes=args.modes,
         device=_device(args),
         batch=args.batch if args.batch == "auto" else int(args.batch),
+        version=VERSIONS["sample"],
         compile=getattr(args, "compile", "no") == "yes",
         teacher=getattr(args, "teacher_folder", None),
     )
 
 
 def _sample(args: argparse.Namespace) -> None:
-    from .distilled import make_block
+    from .methods.blocks import make_block
 
     unfinished = args.output.with_name(f".{args.output.name}.checkpoint.safetensors")
     make_block(args.method, replace(_job(args), unfinished=unfinished), args.output)
 
 
 def _trajectory(args: argparse.Namespace) -> None:
-    from .trajectories import trace
+    from .methods.trajectories import trace
 
     trace(args.method, _job(args), args.output)
 
 
 def _decode_modes(args: argparse.Namespace) -> None:
-    from .trajectories import decode_modes
+    from .methods.trajectories import decode_modes
 
     size = int(args.size)
     decode_modes(args.modes, args.generator, args.classes, size, args.output, _device(args))
 
 
 def _collect(args: argparse.Namespace) -> None:
-    from .distilled import collect
+    from .methods.blocks import collect
 
     collect(args.blocks, args.classes, args.output, args.manifest)
 
 
 def _export(args: argparse.Namespace) -> None:
-    from .export import export
+    from .reporting.export import export
 
     export(args.distilled, args.manifest, args.output, args.context)
 
 
 def _pixels(args: argparse.Namespace) -> None:
-    from .distilled import write_pixels
+    from .data.pixels import write_pixels
 
     write_pixels(_dataset(args), args.index, args.split, args.size, args.output)
 
@@ -252,7 +254,7 @@ def _relabel(args: argparse.Namespace) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from .tables import tables
+    from .reporting.tables import tables
 
     tables(
         args.runs,
@@ -265,13 +267,13 @@ def _tables(args: argparse.Namespace) -> None:
 
 
 def _cost(args: argparse.Namespace) -> None:
-    from .cost import cost
+    from .reporting.cost import cost
 
     cost(args.runs, args.scores, args.output)
 
 
 def _claims(args: argparse.Namespace) -> None:
-    from .claims import claims
+    from .reporting.claims import claims
 
     claims(
         args.runs,
@@ -285,7 +287,7 @@ def _claims(args: argparse.Namespace) -> None:
 
 
 def _claims_of_measures(args: argparse.Namespace) -> None:
-    from .claims import claims_of_measures
+    from .reporting.claims import claims_of_measures
 
     claims_of_measures(
         args.runs,
@@ -348,9 +350,9 @@ def _measures_table(args: argparse.Namespace) -> None:
 
 
 def _sweep_plot(args: argparse.Namespace) -> None:
-    from .comparisons import accuracy_over_ipc, accuracy_over_labels
-    from .plots import accuracy_over
-    from .tables import load_results
+    from .reporting.comparisons import accuracy_over_ipc, accuracy_over_labels
+    from .reporting.plots import accuracy_over
+    from .reporting.tables import load_results
 
     results = load_results(args.results)
     match args.over:
@@ -365,8 +367,8 @@ def _sweep_plot(args: argparse.Namespace) -> None:
 def _cost_plot(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from .cost_plot import accuracy_over_cost
-    from .tables import load_results
+    from .reporting.cost_plot import accuracy_over_cost
+    from .reporting.tables import load_results
 
     costs = pd.read_csv(args.costs, dtype={"dataset": str, "run": str}, keep_default_na=False)
     accuracy_over_cost(load_results(args.results), costs, args.output)
@@ -375,13 +377,13 @@ def _cost_plot(args: argparse.Namespace) -> None:
 def _trade_off(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from .plots import trade_off
+    from .reporting.plots import trade_off
 
     trade_off(pd.read_csv(args.results), args.output)
 
 
 def _sample_map(args: argparse.Namespace) -> None:
-    from .plots import sample_map
+    from .reporting.plots import sample_map
 
     sample_map(args.mapped, {run["run"]: run["label"] for run in args.runs}, args.output)
 
@@ -443,38 +445,38 @@ def _tune_surface(args: argparse.Namespace) -> None:
 
 
 def _trade_off_images(args: argparse.Namespace) -> None:
-    from .plots import trade_off_images
+    from .reporting.plots import trade_off_images
 
     trade_off_images(args.measured, args.runs, args.space, args.output)
 
 
 def _trade_off_over_stops(args: argparse.Namespace) -> None:
-    from .plots import trade_off_over_stops
+    from .reporting.plots import trade_off_over_stops
 
     trade_off_over_stops(args.measured, args.runs, args.space, args.output)
 
 
 def _images_over_stops(args: argparse.Namespace) -> None:
-    from .figures import over_stops
+    from .reporting.figures import over_stops
 
     over_stops(args.runs, args.sets, args.decoded, args.output)
 
 
 def _trajectories(args: argparse.Namespace) -> None:
-    from .figures import trajectories
+    from .reporting.figures import trajectories
 
     trajectories(args.runs, args.recorded, args.decoded, args.output)
 
 
 def _modes_and_samples(args: argparse.Namespace) -> None:
-    from .figures import modes_and_samples
+    from .reporting.figures import modes_and_samples
 
     modes_and_samples(args.decoded, args.distilled, args.output)
 
 
 def _exhibit(args: argparse.Namespace) -> None:
-    from .gallery import exhibit
-    from .gallery.exhibit import RealImages
+    from .reporting.gallery import exhibit
+    from .reporting.gallery.exhibit import RealImages
 
     real = None
     if args.embedded:
@@ -491,50 +493,50 @@ def _exhibit(args: argparse.Namespace) -> None:
 
 
 def _gallery(args: argparse.Namespace) -> None:
-    from .gallery import gallery
+    from .reporting.gallery import gallery
 
     gallery(args.exhibits, args.runs, args.results, args.title, args.output, args.small)
 
 
 def _settings_table(args: argparse.Namespace) -> None:
-    from .settings_table import settings_table
+    from .reporting.settings_table import settings_table
 
     settings_table(args.manifests, args.runs, args.output)
 
 
 def _tables_page(args: argparse.Namespace) -> None:
-    from .tables_page import tables_page
+    from .reporting.tables_page import tables_page
 
     tables_page(args.markdown, args.title, args.output)
 
 
 def _show(args: argparse.Namespace) -> None:
-    from .tables import print_table
+    from .reporting.tables import print_table
 
     print_table(args.results)
 
 
 def _grid(args: argparse.Namespace) -> None:
-    from .figures import grid
+    from .reporting.figures import grid
 
     grid(args.distilled, args.output)
 
 
 def _overview(args: argparse.Namespace) -> None:
-    from .figures import accuracy_overview
+    from .reporting.figures import accuracy_overview
 
     accuracy_overview(args.results, args.output)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from .provenance import print_verdict
+    from .base.records import print_verdict
 
     return 0 if print_verdict(args.tree) else 1
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from .config import preflight, read_configs, resolve
-    from .plan import plan, table
+    from .planning.config import preflight, read_configs, resolve
+    from .planning.plan import plan, table
 
     config = resolve(read_configs(args.configs))
     preflight(config)
@@ -547,7 +549,7 @@ def _plan(args: argparse.Namespace) -> None:
 def _schema(args: argparse.Namespace) -> None:
     import yaml
 
-    from .config import schema
+    from .planning.config import schema
 
     header = "# Made from the registries by `mgd3 schema`; a test checks that it is current.\n"
     sys.stdout.write(header + yaml.safe_dump(schema(), sort_keys=False, allow_unicode=True))
@@ -935,30 +937,30 @@ def _read(args: argparse.Namespace) -> list[Path]:
 
 def _recorded(args: argparse.Namespace) -> AbstractContextManager[Any]:
     """The record of what a stage makes, as a context to run it in."""
-    from . import provenance
+    from .base import records
 
     written = _written(args)
     if not written:
         return nullcontext()
-    record = provenance.record_of(written[0])
+    record = records.record_of(written[0])
     if args.stage == "fetch-generator":
-        record = provenance.part_record(args.folder)
+        record = records.part_record(args.folder)
     if args.stage in _PARTS:
-        record = provenance.part_record(args.folder / _PARTS[args.stage])
+        record = records.part_record(args.folder / _PARTS[args.stage])
     settings = {k: v for k, v in vars(args).items() if k not in _NOT_SETTINGS}
-    return provenance.recorded(
+    return records.recorded(
         record,
         args.stage,
         settings=json.loads(json.dumps(settings, default=str)),
         inputs=_read(args),
         outputs=written,
-        more=provenance.sampling_of(args.blocks) if args.stage == "collect" else None,
+        more=records.sampling_of(args.blocks) if args.stage == "collect" else None,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a stage. A mistake that the user can mend is one message and exit status 2."""
-    from .runtime import claim_gpu, is_out_of_memory, keep_freed_memory, prepare
+    from .base.device import claim_gpu, is_out_of_memory, keep_freed_memory, prepare
 
     args = _parser().parse_args(argv)
     if isinstance(getattr(args, "generator", None), str) and args.stage in _FROM_FOLDER:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from mgd3.config import preflight, resolve
+from mgd3.planning.config import preflight, resolve
 from mgd3.data.archives import RECEIPT, archives
-from mgd3.errors import UserError
+from mgd3.base.errors import UserError
 from mgd3.evaluation.protocols import get_protocol
 from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES, get_generator
-from mgd3.layout import (
+from mgd3.planning.layout import (
     ANY_DATASET,
     FLIPS,
     SHOWN_CLASSES,
@@ -19,8 +19,8 @@ from mgd3.layout import (
     Layout,
 )
 from mgd3.methods import METHODS
-from mgd3.names import DISCOVERIES
-from mgd3.runtime import require_writable, visible_gpus
+from mgd3.discovery import DISCOVERIES
+from mgd3.base.device import require_writable, visible_gpus
 from mgd3.stages import VERSIONS
 from mgd3.teachers import IMAGENET, TEACHER_FILES, TEACHERS
 

@@ -132,8 +132,8 @@ rule claims_of_measures:
     input:
         scores=LAYOUT.scores(),
         measures=rules.measures_table.output.classes,
-        ledger="workflow/resources/claims.yaml",
-        paper="workflow/resources/paper_results.csv",
+        ledger="workflow/mgd3/resources/claims.yaml",
+        paper="workflow/mgd3/resources/paper_results.csv",
     output:
         csv=report(
             LAYOUT.report("tables/claims_diversity.csv"),

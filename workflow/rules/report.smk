@@ -1,8 +1,8 @@
 rule tables:
     input:
         scores=LAYOUT.scores(),
-        paper="workflow/resources/paper_results.csv",
-        reported="workflow/resources/reported_results.csv",
+        paper="workflow/mgd3/resources/paper_results.csv",
+        reported="workflow/mgd3/resources/reported_results.csv",
     output:
         csv=report(
             LAYOUT.report("tables/results.csv"),
@@ -52,8 +52,8 @@ rule claims:
     input:
         scores=LAYOUT.scores(),
         costs=rules.cost.output.csv,
-        ledger="workflow/resources/claims.yaml",
-        paper="workflow/resources/paper_results.csv",
+        ledger="workflow/mgd3/resources/claims.yaml",
+        paper="workflow/mgd3/resources/paper_results.csv",
     output:
         csv=report(
             LAYOUT.report("tables/claims.csv"),

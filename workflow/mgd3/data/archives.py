@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..errors import UserError, did_you_mean
+from ..base.errors import UserError, did_you_mean
 from .imagenet import RESOURCES, ImageNet, subsets
 
 # Written last, beside the images.
@@ -74,8 +74,8 @@ def fetch_dataset(name: str, folder: Path, url: str | None = None) -> None:
     Raises:
         UserError: an unknown name, or what `download.fetch` and `download.unpack` raise.
     """
-    from .. import artifacts
-    from ..download import check, fetch, unpack
+    from ..base import artifacts
+    from ..base.download import check, fetch, unpack
 
     if name not in archives():
         raise UserError(f"data set {name!r} is not fetched", did_you_mean(name, archives()))

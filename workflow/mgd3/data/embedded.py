@@ -77,7 +77,7 @@ class _Digits(ABC):
 
     def preflight(self, most_ipc: int, validation_fraction: float) -> None:
         # The smallest class is known without opening the package: about 110 training images.
-        from ..errors import UserError
+        from ..base.errors import UserError
 
         fewest = int(self.smallest_class * (1 - validation_fraction))
         if most_ipc > fewest:

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError, is_text
-from ..progress import Progress
+from ..base.errors import UserError, is_text
+from ..base.progress import Progress
 from .splits import in_test, in_validation
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .imagefolder import ImageFolder, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESOURCES = Path(__file__).parents[2] / "resources"
+RESOURCES = Path(__file__).parents[1] / "resources"
 # Registry key -> its name in subsets.tsv.
 SUBSETS: dict[str, str] = {
     "imagenette": "ImageNette",

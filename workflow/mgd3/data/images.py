@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import UserError
+from ..base.errors import UserError
 
 if TYPE_CHECKING:
     from .registry import Source

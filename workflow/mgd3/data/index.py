@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import artifacts
-from ..errors import UserError
+from ..base import artifacts
+from ..base.errors import UserError
 from .registry import Dataset, Source
 from .splits import in_validation
 

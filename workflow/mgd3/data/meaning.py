@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .imagenet import RESOURCES, imagenet_wnids
 
 NEW = "new"
@@ -79,7 +79,7 @@ def read_classes(path: Path) -> dict[str, Meaning]:
         if wnid not in ("", NEW) and wnid not in known:
             raise UserError(
                 f"{path}, line {line}: {wnid!r} is no wnid of ImageNet-1K",
-                "write a wnid such as n01440764 (workflow/resources/subsets.tsv), or `new`",
+                "write a wnid such as n01440764 (workflow/mgd3/resources/subsets.tsv), or `new`",
             )
         if not wnid and not prompt:
             raise UserError(

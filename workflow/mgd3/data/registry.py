@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import UserError, did_you_mean
+from ..base.errors import UserError, did_you_mean
 from .archives import archives
 from .imagenet import SUBSETS, subsets
 from .meaning import Meaning, folder_meanings, imagenet_meanings, read_classes, require_rows

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..augment import CutMix, apply_cutmix, cutmix_box
-from ..errors import UserError
-from ..resampling import draw_views, resampled
+from ..base.errors import UserError
+from ..networks.augment import CutMix, apply_cutmix, cutmix_box
+from ..networks.resampling import draw_views, resampled
 from .protocols import SoftProtocol
 
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import normalise
-from ..dsa import apply_dsa, draw_dsa_epoch
-from ..memory import SplitBackward
-from ..networks import create_network
-from ..seeding import Draw, torch_generator
+from ..base.memory import SplitBackward
+from ..base.seeding import Draw, torch_generator
+from ..networks.architectures import create_network
+from ..networks.augment import normalise
+from ..networks.dsa import apply_dsa, draw_dsa_epoch
 from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
 from .protocols import GladPlan, GladProtocol
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import CutMix, augment, draw_epoch
-from ..memory import SplitBackward
-from ..networks import create_network
-from ..seeding import Draw, torch_generator
+from ..base.memory import SplitBackward
+from ..base.seeding import Draw, torch_generator
+from ..networks.architectures import create_network
+from ..networks.augment import CutMix, augment, draw_epoch
 from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
 from .protocols import HardPlan, HardProtocol
 

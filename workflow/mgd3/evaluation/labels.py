@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..artifacts import load_tensors, sha256_of, tensor_metadata
-from ..errors import UserError
-from ..seeding import Draw, torch_generator
+from ..base.artifacts import load_tensors, sha256_of, tensor_metadata
+from ..base.errors import UserError
+from ..base.seeding import Draw, torch_generator
 
 
 def label_generator(generation_seed: int, epoch: int) -> torch.Generator:

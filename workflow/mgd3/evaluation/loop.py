@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..artifacts import load_tensors, save_tensors, tensor_metadata
-from ..augment import normalise
-from ..errors import UserError
-from ..memory import halving
-from ..seeding import Draw, seed_of
+from ..base.artifacts import load_tensors, save_tensors, tensor_metadata
+from ..base.errors import UserError
+from ..base.memory import halving
+from ..base.seeding import Draw, seed_of
+from ..networks.augment import normalise
 from .protocols import Optimiser, Plan, Precision, Protocol
 
 CHECKPOINT_SECONDS = 60.0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from ..artifacts import save_tensors, sha256_of
-from ..errors import UserError
-from ..runtime import keep_freed_memory
+from ..base.artifacts import save_tensors, sha256_of
+from ..base.device import keep_freed_memory
+from ..base.errors import UserError
 from .batches import batches, require_strips
 from .labels import label_generator
 from .protocols import SoftProtocol, get_protocol

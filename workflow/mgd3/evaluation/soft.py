@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..networks import create_network
-from ..seeding import Draw, torch_generator
+from ..base.seeding import Draw, torch_generator
+from ..networks.architectures import create_network
 from ..teachers.model import Teacher
 from .batches import batches, require_strips, send
 from .labels import StoredLabels

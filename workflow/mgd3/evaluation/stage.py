@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..artifacts import (
+from ..base.artifacts import (
     SCHEMA_VERSION,
     load_tensors,
     save_json,
@@ -21,12 +21,13 @@ from ..artifacts import (
     sha256_of,
     tensor_metadata,
 )
+from ..base.device import keep_freed_memory
+from ..base.errors import UserError
 from ..data.images import resize_tensor
-from ..errors import UserError
-from ..runtime import keep_freed_memory
+from ..networks.names import get_network
 from . import VERSION
 from .loop import Split
-from .protocols import Resize, SoftProtocol, get_network, get_protocol
+from .protocols import Resize, SoftProtocol, get_protocol
 from .supervision import supervise
 
 _RESIZE_CHUNK = 256

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .. import teachers
-from ..errors import UserError
+from ..base.errors import UserError
 from ..teachers.model import Teacher
 from .labels import StoredLabels
 from .protocols import SoftProtocol

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import artifacts
+from ..base import artifacts
+from ..base.errors import UserError, did_you_mean
 from ..data.imagenet import imagenet_wnids
-from ..errors import UserError, did_you_mean
 from .registry import GENERATORS, PIPELINES, GeneratorEntry
 
 if TYPE_CHECKING:

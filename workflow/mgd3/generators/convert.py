@@ -13,9 +13,9 @@ import torch
 from diffusers import DDPMScheduler, DiTTransformer2DModel, ModelMixin
 from torch import Tensor
 
-from .. import artifacts
+from ..base import artifacts
+from ..base.errors import UserError
 from ..data.imagenet import imagenet_names
-from ..errors import UserError
 from .dit import original_to_diffusers
 from .originals import load_pickled
 from .registry import VAE_FILES

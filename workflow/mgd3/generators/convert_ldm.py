@@ -11,7 +11,7 @@ import yaml
 from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
 from torch import Tensor
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .convert import write_index, write_network
 from .originals import load_pickled
 from .unet import ClassEmbedder

@@ -12,10 +12,10 @@ import torch
 from diffusers import DiTTransformer2DModel
 from torch import Tensor
 
-from ..errors import UserError, did_you_mean
-from ..names import ORIGINS
+from ..base.errors import UserError, did_you_mean
 from .latent import LatentGenerator
 from .pretrained import is_local, load_model, scheduler_config
+from .registry import ORIGINS
 from .vae import VAECodec, load_vae
 
 Origin = Literal["diffusers", "dit"]

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import artifacts
-from ..errors import UserError
+from ..base import artifacts
+from ..base.errors import UserError
 from .registry import GeneratorEntry, HubFiles
 
 # Partial and finished downloads, below the generator's folder. Not declared to the workflow, which

@@ -17,15 +17,15 @@ import torch
 from diffusers import DiTTransformer2DModel
 from torch import Tensor, nn
 
-from .. import artifacts
+from ..base import artifacts
+from ..base.checkpoint import Checkpoint
+from ..base.errors import UserError
+from ..base.progress import Progress
+from ..base.seeding import Draw, torch_generator
 from ..data.imagenet import imagenet_wnids
 from ..data.images import decode_images, raise_undecodable
 from ..data.index import Index
 from ..data.registry import Dataset
-from ..errors import UserError
-from ..progress import Progress
-from ..seeding import Draw, torch_generator
-from .checkpoint import Checkpoint
 from .difffit import add_scales, fold_scales, is_trained
 from .diffusion_loss import HybridLoss
 from .dit import DiTGenerator, origin_of

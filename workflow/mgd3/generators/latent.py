@@ -10,7 +10,7 @@ from diffusers import ModelMixin
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .pretrained import training_alphas_cumprod
 from .vae import VAECodec
 

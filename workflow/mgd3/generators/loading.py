@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from .. import artifacts
-from ..errors import UserError
+from ..base import artifacts
+from ..base.errors import UserError
 from .base import Generator
 from .dit import DiTGenerator
 from .registry import PIPELINES

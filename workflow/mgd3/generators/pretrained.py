@@ -14,7 +14,7 @@ from diffusers import ModelMixin
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 
-from ..errors import UserError
+from ..base.errors import UserError
 
 Model = TypeVar("Model", bound=ModelMixin)
 

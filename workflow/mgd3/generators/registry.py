@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, did_you_mean
+from ..base.errors import UserError, did_you_mean
 from .recipes import DitRecipe, FinetuneRecipe, MinMaxRecipe, Recipe, VaeRecipe
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -42,6 +42,12 @@ PIPELINES = {
 }
 # What training a DiT here writes; its VAE is a stage of its own.
 DIT_FILES = tuple(f for f in (*FAMILY_FILES["dit"], "training.json") if f not in VAE_FILES)
+
+
+# Numbers a generator's network computes in: mgd3.base.device.network_dtype.
+PRECISIONS: tuple[str, ...] = ("float32", "bfloat16")
+# Where a DiT's weights come from: mgd3.generators.dit.
+ORIGINS: tuple[str, ...] = ("diffusers", "dit")
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def folder_files(folder: Path) -> tuple[str, ...]:
     return tuple(f for f in _present(folder) if _belongs(f, family))
 
 
-_RESOURCES = Path(__file__).parents[2] / "resources" / "generators"
+_RESOURCES = Path(__file__).parents[1] / "resources" / "generators"
 _SMALL = {"cfg": 1.5, "cfg_channels": "all", "clamp": 3.0}
 # Large networks run in 16 bits; the sampler's arithmetic is float32 in any case.
 _LARGE = {"precision": "bfloat16"}

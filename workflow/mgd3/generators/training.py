@@ -16,15 +16,15 @@ from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from .. import artifacts
+from ..base import artifacts
+from ..base.checkpoint import Checkpoint
+from ..base.errors import UserError
+from ..base.memory import SplitBackward, halving
+from ..base.progress import Progress
+from ..base.seeding import Draw, seed_of, torch_generator
 from ..data.images import decode_images, raise_undecodable
 from ..data.index import Index
 from ..data.registry import Dataset
-from ..errors import UserError
-from ..memory import SplitBackward, halving
-from ..progress import Progress
-from ..seeding import Draw, seed_of, torch_generator
-from .checkpoint import Checkpoint
 from .diffusion_loss import BETA_END, BETA_START, TRAIN_TIMESTEPS, HybridLoss
 from .recipes import DitRecipe, Recipe, VaeRecipe
 from .vae import load_vae

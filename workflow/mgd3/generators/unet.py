@@ -11,7 +11,7 @@ from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..base.errors import UserError
 from .latent import LatentGenerator
 from .pretrained import load_model, load_text_parts, scheduler_config
 from .vae import VAECodec, load_vae

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from ..memory import halving
+from ..base.memory import halving
 from .base import exact_float32
 from .pretrained import is_local, load_model, part_config
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, did_you_mean
+from ..base.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
 
     from ..data.index import Index
     from ..data.registry import Dataset
-    from ..trajectories import Trajectory
+    from ..diffusion.trajectories import Trajectory
 
 _SAMPLING = {
     "variant": "ddpm",
@@ -43,6 +43,8 @@ _MODE_GUIDANCE = {
 _FEATURES = {"teacher": "resnet18"}
 _MATCHING = {"network": None, "size": None, "real_batch": 256}
 _PRIOR = {**_MATCHING, "objective": "dc", "iterations": 1_000, "learning_rate": 1.0}
+# What is matched through a generator: mgd3.methods.priors.
+OBJECTIVES: tuple[str, ...] = ("dc", "dm")
 # Of `Method.together`: all classes of the data set.
 EVERY = sys.maxsize
 
@@ -229,6 +231,7 @@ class Job:
     """What a method is given to make the images of some classes.
 
     Attributes:
+        version: of the stage that makes the images; unfinished work of another is not gone on with.
         compile: the network that samples is compiled first.
         unfinished: a file in which it may keep the state of an interrupted job.
         trajectory: is told, by methods that sample, what they predict on the way; most need none.
@@ -244,6 +247,7 @@ class Job:
     modes: Path | None
     device: str
     batch: int | str
+    version: int = 0
     compile: bool = False
     teacher: Path | None = None
     unfinished: Path | None = None

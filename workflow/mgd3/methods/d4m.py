@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..sampling import Item
+from ..diffusion.sampling import Item
 from . import Job
 from .mgd3 import sample_classes
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .. import matching
-from . import Job
+from . import Job, matching
 
 # Steps of a network and epochs of its training between them by IPC, `get_loops` of the original.
 # Another IPC has those of the next smaller one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import artifacts
+from ..base import artifacts
 from ..generators.vae import load_vae, to_size
 from . import Job
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .. import matching
-from . import Job
+from . import Job, matching
 
 
 def distil(job: Job) -> dict[str, Tensor]:

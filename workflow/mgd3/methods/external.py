@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..base.errors import UserError, is_text
 from ..data.imagefolder import SUFFIXES, ImageFolder, shown
-from ..errors import UserError, is_text
 
 if TYPE_CHECKING:
     import torch

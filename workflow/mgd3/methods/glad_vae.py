@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .. import matching
+from ..diffusion.synthesis import chunk_size, decoding
 from ..generators.vae import load_vae
-from ..synthesis import chunk_size, decoding
-from . import Job, priors
+from . import Job, matching, priors
 
 
 def distil(job: Job) -> dict[str, Tensor]:

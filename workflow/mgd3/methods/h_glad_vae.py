@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import artifacts, matching
-from ..errors import UserError
+from ..base import artifacts
+from ..base.errors import UserError
+from ..base.memory import halving
+from ..diffusion.synthesis import Decode, chunk_size, decoding
 from ..generators.vae import load_vae
-from ..memory import halving
-from ..synthesis import Decode, chunk_size, decoding
-from . import Job, priors
+from . import Job, matching, priors
 
 
 def distil(job: Job) -> dict[str, Tensor]:

@@ -12,10 +12,10 @@ from . import Job
 
 def distil(job: Job) -> dict[str, Tensor]:
     """`ipc` real images a class, greedily; IPC 10 is the start of IPC 20."""
-    features = Features(job)
+    features = Features(job.settings["teacher"], job.teacher, job.dataset, job.index, job.device)
     chosen = {}
     for name in job.classes:
-        found, keys = features.of_class(name)
+        found, keys = features.of(job.training_images(name, at_least=job.ipc), at_least=job.ipc)
         rows = herding(found, job.ipc).tolist()
         chosen[name] = read_images(
             job.dataset.source, [keys[row] for row in rows], job.dataset.size

@@ -21,13 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import matching
-from ..augment import apply_cutmix, draw_cutmix, send
-from ..dsa import OPERATIONS
-from ..matching import PIXELS, Matching, Normalise
-from ..memory import SplitBackward
-from ..seeding import Draw, torch_generator
-from . import Job
+from ..base.memory import SplitBackward
+from ..base.seeding import Draw, torch_generator
+from ..networks.augment import apply_cutmix, draw_cutmix, send
+from ..networks.dsa import OPERATIONS
+from . import Job, matching
+from .matching import PIXELS, Matching, Normalise
 
 _MATCHED = ("color", "crop", "cutout")
 _TRAINED = ("color", "crop")  # and CutMix

@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..base.seeding import Draw, torch_generator
 from ..data.images import read_images
-from ..seeding import Draw, torch_generator
 from ..teachers.features import Features
 from . import Job
 
 
 def distil(job: Job) -> dict[str, Tensor]:
     """`ipc` real images a class, the first drawn by class and generation seed, in greedy order."""
-    features = Features(job)
+    features = Features(job.settings["teacher"], job.teacher, job.dataset, job.index, job.device)
     chosen = {}
     for name in job.classes:
-        found, keys = features.of_class(name)
+        found, keys = features.of(job.training_images(name, at_least=job.ipc), at_least=job.ipc)
         draws = torch_generator(Draw.K_CENTER, job.generation_seed, name)
         first = int(torch.randint(len(keys), (), generator=draws))
         rows = k_center(found, job.ipc, first).tolist()

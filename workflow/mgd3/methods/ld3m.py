@@ -13,13 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import matching
+from ..base.seeding import Draw, torch_generator
+from ..diffusion.sampling import draw_noise
+from ..diffusion.synthesis import chunk_size, decoding, sampling
 from ..generators.conditions import conditions_of
 from ..generators.loading import load_generator
-from ..sampling import draw_noise
-from ..seeding import Draw, torch_generator
-from ..synthesis import chunk_size, decoding, sampling
-from . import Job, priors
+from . import Job, matching, priors
 
 
 def distil(job: Job) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
-"""ManifoldGD (Roy et al., CVPR 2026, arXiv 2602.23295): see `mgd3.manifold`."""
+"""ManifoldGD (Roy et al., CVPR 2026, arXiv 2602.23295): see `mgd3.diffusion.manifold`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..manifold import ManifoldSettings
-from ..sampling import Item
+from ..diffusion.manifold import ManifoldSettings
+from ..diffusion.sampling import Item
 from . import Job
 from .mgd3 import sample_classes
 

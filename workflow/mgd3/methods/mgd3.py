@@ -7,15 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .. import artifacts
-from ..errors import UserError
+from ..base import artifacts
+from ..base.device import network_dtype
+from ..base.errors import UserError
+from ..base.progress import Progress
+from ..diffusion.manifold import ManifoldSettings
+from ..diffusion.sampling import Item, SamplingSettings, sample
 from ..generators.conditions import conditions_of
 from ..generators.loading import load_generator
 from ..generators.vae import to_size
-from ..manifold import ManifoldSettings
-from ..progress import Progress
-from ..runtime import network_dtype
-from ..sampling import Item, SamplingSettings, sample
 from . import Job
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import artifacts
+from ..base import artifacts
 from ..data.images import read_images
 from . import Job
 

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import matching
 from ..generators.vae import to_size
-from . import Job, random_real
+from . import Job, matching, random_real
 
 _OBJECTIVES = {
     "dc": matching.gradient_iteration,

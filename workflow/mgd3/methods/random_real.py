@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ..base.errors import UserError
+from ..base.seeding import Draw, torch_generator
 from ..data.images import decode_images, raise_undecodable
-from ..errors import UserError
-from ..seeding import Draw, torch_generator
 from . import Job
 
 

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from .. import teachers
-from ..augment import normalise
+from ..base.errors import UserError
+from ..base.memory import halving
+from ..base.progress import Progress
+from ..base.seeding import Draw, torch_generator
 from ..data.images import raise_undecodable, reading_threads
-from ..errors import UserError
-from ..memory import halving
-from ..progress import Progress
-from ..seeding import Draw, torch_generator
+from ..networks.augment import normalise
 from ..teachers.model import Teacher
 from . import Job
 

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import matching, teachers
-from ..augment import send
-from ..memory import undivided
-from ..resampling import draw_views, view_matrices
-from ..seeding import Draw, torch_generator
+from .. import teachers
+from ..base.memory import undivided
+from ..base.seeding import Draw, torch_generator
+from ..networks.augment import send
+from ..networks.resampling import draw_views, view_matrices
 from ..teachers.model import Teacher
-from . import METHODS, Job
+from . import METHODS, Job, matching
 
 _CROP_SCALE = (0.08, 1.0)
 # Of the side: 32 of 224 px.

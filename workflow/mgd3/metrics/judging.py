@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import artifacts
-from ..augment import normalise
+from ..base import artifacts
+from ..base.memory import halving
+from ..base.progress import Progress
+from ..base.seeding import Draw, torch_generator
 from ..data.images import resize_tensor
 from ..data.index import Index
 from ..data.registry import Dataset
-from ..memory import halving
-from ..methods import Job
-from ..progress import Progress
-from ..seeding import Draw, torch_generator
+from ..networks.augment import normalise
 from ..teachers import TEACHER_FILES, get_teacher, load
 from ..teachers.features import Features
 from .measures import frechet_distance, gaussian
@@ -116,23 +115,10 @@ def judge_originals(
         UserError: an image cannot be decoded.
     """
     known = Index.read(index)
-    job = Job(
-        dataset=dataset,
-        index=known,
-        classes=known.classes,
-        ipc=1,
-        generation_seed=0,
-        settings={"teacher": teacher},
-        generator=None,
-        modes=None,
-        device=device,
-        batch="auto",
-        teacher=folder,
-    )
-    features, tensors = Features(job), {}
+    features, tensors = Features(teacher, folder, dataset, known, device), {}
     with Progress(len(known.classes), "Features", "classes") as bar:
         for name in known.classes:
-            tensors[f"features/{name}"] = features.of_class(name)[0].cpu()
+            tensors[f"features/{name}"] = features.of(known.images(name, "train"))[0].cpu()
             bar.update(1)
     artifacts.save_tensors(output, tensors, {"classes": known.classes})
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import artifacts
-from ..clustering import centroids
+from ..base import artifacts
+from ..base.errors import UserError
 from ..data.index import Index
-from ..errors import UserError
-from ..latents import Latents
+from ..discovery.clustering import centroids
+from ..generators.latents import Latents
 from . import measures
 from .judging import Verdicts
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import artifacts
+from ..base import artifacts
 
 MEASURES = (
     "diversity",

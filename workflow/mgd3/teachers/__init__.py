@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, did_you_mean
+from ..base.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import torch

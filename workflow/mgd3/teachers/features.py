@@ -2,60 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..augment import normalise
+from ..base.errors import UserError
+from ..base.memory import halving
 from ..data.images import prefetched, raise_undecodable, resize_centre_crop
-from ..memory import halving
+from ..data.index import Index
+from ..data.registry import Dataset
+from ..networks.augment import normalise
 from . import get_teacher, load
-
-if TYPE_CHECKING:
-    from ..methods import Job
 
 _BATCH = 128
 
 
 class Features:
-    """The features that a method's teacher has of the training images of a class.
+    """The features that a teacher has of the images of a data set.
 
-    Images are resized and cropped as the teacher's test images are. A class is one pass of its own,
-    so that its features do not depend on how classes are split into jobs.
+    Images are resized and cropped as the teacher's test images are.
+
+    Args:
+        teacher: its name, of `TEACHERS`.
+        folder: where its weights lie.
     """
 
-    def __init__(self, job: Job) -> None:
-        recipe = get_teacher(job.settings["teacher"])
-        self._crop = partial(resize_centre_crop, resized=recipe.test_resize)
-        self._teacher = load(job.teacher, job.device)
-        self._job = job
+    def __init__(
+        self, teacher: str, folder: Path, dataset: Dataset, index: Index, device: str
+    ) -> None:
+        self._crop = partial(resize_centre_crop, resized=get_teacher(teacher).test_resize)
+        self._teacher = load(folder, device)
+        self._dataset, self._index, self._device = dataset, index, device
 
     @torch.inference_mode()
-    def of_class(self, name: str) -> tuple[Tensor, list[str]]:
+    def of(self, images: Sequence[str], at_least: int = 1) -> tuple[Tensor, list[str]]:
         """Float32 [N, D] on the teacher's device, and the keys of the N images.
 
+        A call is a pass of its own: ask for one class at a time, and its features do not depend on
+        how classes are split into jobs.
+
         Raises:
-            UserError: fewer images than IPC; one that cannot be decoded, unless the data set says
-                to leave such images out.
+            UserError: an image cannot be decoded, unless the data set says to leave such images out
+                and `at_least` as many are left.
         """
-        job, teacher = self._job, self._teacher
-        keys = job.training_images(name, at_least=job.ipc)
-        job.index.require_unchanged(job.dataset.source, keys)
-        chunks = [keys[k : k + _BATCH] for k in range(0, len(keys), _BATCH)]
+        source, teacher = self._dataset.source, self._teacher
+        if not images:
+            raise UserError(f"{self._dataset.name} has a class without images", "add images")
+        self._index.require_unchanged(source, images)
+        chunks = [images[k : k + _BATCH] for k in range(0, len(images), _BATCH)]
         found, kept, errors = [], [], []
-        for read in prefetched(job.dataset.source, chunks, teacher.size, self._crop):
+        for read in prefetched(source, chunks, teacher.size, self._crop):
             errors += read.errors
             kept += read.images
             if read.images:
                 of = partial(self._features, read.pixels)
                 found += halving(len(read.images), _BATCH, of, what="see one image")
-        if len(kept) < job.ipc or job.dataset.undecodable == "fail":
+        if len(kept) < at_least or self._dataset.undecodable == "fail":
             raise_undecodable(errors)
         return torch.cat(found), kept
 
     def _features(self, pixels: Tensor, part: slice) -> Tensor:
         teacher = self._teacher
-        x = normalise(pixels[part].to(self._job.device), teacher.mean, teacher.std)
+        x = normalise(pixels[part].to(self._device), teacher.mean, teacher.std)
         return teacher.features(x).float()

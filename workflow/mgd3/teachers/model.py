@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..artifacts import load_json, load_tensors, save_json, save_tensors, sha256_of
-from ..errors import UserError, did_you_mean
-from ..networks import create_network, features, features_and_output
+from ..base.artifacts import load_json, load_tensors, save_json, save_tensors, sha256_of
+from ..base.errors import UserError, did_you_mean
+from ..networks.architectures import create_network, features, features_and_output
 from . import TEACHER_FILES
 
 

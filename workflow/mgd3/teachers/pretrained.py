@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from ..artifacts import sha256_of
+from ..base.artifacts import sha256_of
+from ..base.errors import UserError
 from ..data.imagenet import imagenet_wnids
-from ..errors import UserError
-from ..evaluation.protocols import IMAGENET_MEAN, IMAGENET_STD
+from ..networks.names import IMAGENET_MEAN, IMAGENET_STD
 from . import get_teacher
 from .model import save
 

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..artifacts import load_tensors, sha256_of, tensor_metadata
-from ..augment import normalise
-from ..errors import UserError
-from ..evaluation.protocols import IMAGENET_MEAN, IMAGENET_STD
-from ..generators.checkpoint import Checkpoint
-from ..networks import create_network
-from ..resampling import draw_views, resampled
-from ..seeding import Draw, seed_of, torch_generator
+from ..base.artifacts import load_tensors, sha256_of, tensor_metadata
+from ..base.checkpoint import Checkpoint
+from ..base.errors import UserError
+from ..base.seeding import Draw, seed_of, torch_generator
+from ..networks.architectures import create_network
+from ..networks.augment import normalise
+from ..networks.names import IMAGENET_MEAN, IMAGENET_STD
+from ..networks.resampling import draw_views, resampled
 from . import VERSION, TeacherRecipe
 from .model import save
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from .. import artifacts
+from ..base import artifacts
 from .rungs import score_of
 
 

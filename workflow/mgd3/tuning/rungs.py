@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import artifacts
-from ..errors import UserError
+from ..base import artifacts
+from ..base.errors import UserError
 
 
 def score_of(record: Mapping[str, Any]) -> float:

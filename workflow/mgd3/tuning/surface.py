@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..drawing import MUTED, figure
-from ..errors import UserError
+from ..base.errors import UserError
+from ..reporting.drawing import MUTED, figure
 
 NAMES = {
     "lambda": "guidance scale λ",

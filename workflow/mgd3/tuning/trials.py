@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import artifacts
-from ..clustering import centroids
+from ..base import artifacts
 from ..data.index import Index
+from ..discovery.clustering import centroids
 from ..evaluation.stage import evaluate
+from ..generators.latents import Latents
 from ..generators.vae import load_vae, to_size
-from ..latents import Latents
 from ..methods import Job, distiller
 from ..metrics.judging import look
 from ..metrics.measures import coverage

@@ -1,4 +1,4 @@
-"""Evaluation protocols and networks by name: plain data, importable without torch.
+"""Evaluation protocols by name: plain data, importable without torch.
 
 One module for each kind of protocol; its dataclass derives from `base.Protocol`, its entries are
 added to `PROTOCOLS` here. The engine that runs them is the module of `mgd3.evaluation` that the
@@ -7,10 +7,8 @@ entry names.
 
 from __future__ import annotations
 
-from ...errors import UserError, did_you_mean
+from ...base.errors import UserError, did_you_mean
 from .base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     EpochTable,
     Optimiser,
     Plan,
@@ -21,23 +19,17 @@ from .base import (
 )
 from .glad import DSA_OPERATIONS, GLAD_PROTOCOLS, GladPlan, GladProtocol
 from .hard import HARD_PROTOCOLS, Augmentation, HardPlan, HardProtocol
-from .networks import NETWORKS, TIMM, Network, get_network, network_names
 from .soft import SOFT_PROTOCOLS, SoftPlan, SoftProtocol
 
 __all__ = [
     "DSA_OPERATIONS",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "NETWORKS",
     "PROTOCOLS",
-    "TIMM",
     "Augmentation",
     "EpochTable",
     "GladPlan",
     "GladProtocol",
     "HardPlan",
     "HardProtocol",
-    "Network",
     "Optimiser",
     "Plan",
     "Precision",
@@ -46,9 +38,7 @@ __all__ = [
     "SoftPlan",
     "SoftProtocol",
     "StepBudget",
-    "get_network",
     "get_protocol",
-    "network_names",
 ]
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 from typing import Protocol as Interface
 
+from ...networks.names import IMAGENET_MEAN, IMAGENET_STD
+
 if TYPE_CHECKING:
     from ...data.registry import Dataset
 
@@ -16,8 +18,6 @@ Precision = Literal["fp32", "tf32", "bf16"]
 # How a real or distilled image becomes a square of the protocol's size: as PIL does (antialiased),
 # or as a tensor, with antialiasing (torchvision's default from 0.17) or without (before).
 Resize = Literal["pil", "tensor", "tensor-aliased"]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Plan(Interface):
@@ -117,7 +117,7 @@ class Protocol(ABC):
 
     @property
     def pixels(self) -> str:
-        """How its real images are made: the `size` of `mgd3.distilled.write_pixels`."""
+        """How its real images are made: the `size` of `mgd3.methods.blocks.write_pixels`."""
         return str(self.size) + ("" if self.resize == "pil" else f"-{self.resize}")
 
     def require_dataset(self, dataset: Dataset) -> None:  # noqa: B027, most judge any

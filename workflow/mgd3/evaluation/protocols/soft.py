@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ...errors import UserError
+from ...base.errors import UserError
 from ...teachers import IMAGENET, pixels_key
 from .base import EpochTable, Protocol, StepBudget, as_json
 

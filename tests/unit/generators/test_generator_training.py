@@ -1,0 +1,137 @@
+"""Training a generator: a folder diffusers loads, the same weights after an interruption."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiTPipeline
+
+from mgd3.base import artifacts
+from mgd3.base.checkpoint import Checkpoint
+from mgd3.data import make_dataset
+from mgd3.data.index import write_index
+from mgd3.generators import training
+from mgd3.generators.diffusion_loss import HybridLoss
+from mgd3.generators.dit import DiTGenerator
+from mgd3.generators.recipes import DitRecipe, Recipe, VaeRecipe
+
+RECIPE = Recipe(
+    VaeRecipe(channels=(8, 8, 8), steps=6, batch=4),
+    DitRecipe(layers=1, heads=2, head_dim=16, steps=6, batch=8, warmup=2, affine_copies=0),
+)
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Digits with four training images a class, and their index."""
+    dataset = make_dataset("digits")
+    path = tmp_path_factory.mktemp("index") / "index.parquet"
+    write_index(dataset, path)
+    table, metadata = artifacts.load_table(path), artifacts.table_metadata(path)
+    few = table[table["split"] == "train"].groupby("class").head(4).reset_index(drop=True)
+    artifacts.save_table(path, few, {k: v for k, v in metadata.items() if k != "schema"})
+    return dataset, path
+
+
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "generator"
+    training.train_vae(*small, RECIPE, folder)
+    training.train_generator(*small, RECIPE, folder)
+    return folder
+
+
+def test_the_folder_is_a_generator(trained):
+    generator = DiTGenerator.load(trained)
+    assert generator.latent_shape == (4, 8, 8)
+    assert generator.null_label == 10
+    names = json.loads((trained / "model_index.json").read_text())["id2label"]
+    assert names == {str(d): f"digit-{d}" for d in range(10)}
+
+
+def test_the_folder_is_a_pipeline_of_diffusers(trained):
+    pipeline = DiTPipeline.from_pretrained(trained, local_files_only=True)
+    # Its __call__ serves 1000 classes only (null label 1000), so the parts are asked instead.
+    row = torch.tensor([pipeline.labels["digit-3"]])
+    z = torch.zeros(1, 4, 8, 8)
+    output = pipeline.transformer(z, timestep=torch.tensor([999]), class_labels=row).sample
+    assert output.shape == (1, 8, 8, 8)
+    assert output.isfinite().all()
+    assert pipeline.vae.decode(z).sample.shape == (1, 3, 32, 32)
+    assert pipeline.scheduler.config.variance_type == "learned_range"
+
+
+def test_nothing_else_is_left_and_all_files_have_one_mode(trained, tmp_path):
+    (tmp_path / "x").touch()
+    files = [file for file in trained.rglob("*") if file.is_file()]
+    assert not [file for file in files if file.name.startswith(".")]
+    assert {file.stat().st_mode for file in files} == {(tmp_path / "x").stat().st_mode}
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_an_interrupted_training_ends_with_the_same_weights(
+    small, trained, tmp_path, monkeypatch, step
+):
+    monkeypatch.setattr(training, "Checkpoint", functools.partial(Checkpoint, every=0))
+    whole = training._learning_rate
+    for train, part in (
+        (training.train_vae, "vae"),
+        (training.train_generator, "transformer"),
+    ):
+        begun = []
+
+        def stop_at(i, *rest):
+            if i == step:
+                raise Interrupted
+            return whole(i, *rest)
+
+        def resumed(i, *rest, begun=begun):
+            begun.append(i)
+            return whole(i, *rest)
+
+        monkeypatch.setattr(training, "_learning_rate", stop_at)
+        with pytest.raises(Interrupted):
+            train(*small, RECIPE, tmp_path / "g")
+        assert not (tmp_path / "g" / part / WEIGHTS).exists()
+        monkeypatch.setattr(training, "_learning_rate", resumed)
+        train(*small, RECIPE, tmp_path / "g")
+        assert begun[0] == step, "it went on where it was"
+        assert (tmp_path / "g" / part / WEIGHTS).read_bytes() == (
+            trained / part / WEIGHTS
+        ).read_bytes()
+
+
+def test_the_loss_is_least_at_the_true_noise():
+    draws = torch.Generator().manual_seed(0)
+    x0, noise, off = torch.randn((3, 8, 4, 8, 8), generator=draws)
+    loss_of = HybridLoss(torch.device("cpu"))
+    t = torch.tensor([0, 1, 10, 100, 300, 600, 900, 999])
+    x_t = loss_of.add_noise(x0, t, noise)
+
+    def loss(eps, v):
+        return loss_of(torch.cat([eps, torch.full_like(eps, v)], 1), x0, x_t, t, noise).item()
+
+    for v in (-1.0, 0.0, 1.0):
+        for scale in (0.01, 0.1, -0.1):
+            assert loss(noise, v) < loss(noise + scale * off, v)
+
+
+def test_the_bound_is_zero_where_the_model_is_the_posterior():
+    draws = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn((2, 8, 4, 8, 8), generator=draws)
+    loss_of = HybridLoss(torch.device("cpu"))
+    t = torch.tensor([0, 1, 10, 100, 300, 600, 900, 999])
+    x_t = loss_of.add_noise(x0, t, noise)
+    for v, zero in ((-1.0, True), (-0.5, False)):
+        output = torch.cat([noise, torch.full_like(noise, v)], 1)
+        loss = loss_of(output, x0, x_t, t, noise).item()
+        assert (abs(loss) < 1e-6) == zero

@@ -1,0 +1,1 @@
+"""The method itself: schedules, guidance toward modes, the sampler, pipelines."""

@@ -1,0 +1,1 @@
+"""Networks that are trained on images, by name, and batched augmentation and resampling."""

@@ -1,0 +1,1 @@
+"""What a configuration means: its runs, the paths of their artefacts, what they will cost."""

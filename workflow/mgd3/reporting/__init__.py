@@ -1,0 +1,1 @@
+"""What scores say: tables, statistics, claims, cost, figures, the gallery, export."""
