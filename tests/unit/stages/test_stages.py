@@ -161,7 +161,8 @@ def test_the_code_of_each_stage_is_that_of_its_version():
     changed = [stage for stage in now if recorded.get(stage) != [VERSIONS[stage], now[stage]]]
     assert not changed, (
         f"the code of {', '.join(changed)} changed: where results change, raise the version of the "
-        "contract in workflow/mgd3/stages/; then record it with `python tests/unit/stages/test_stages.py`"
+        "contract in workflow/mgd3/stages/; then record it with "
+        "`python tests/unit/stages/test_stages.py`"
     )
 
 

@@ -69,7 +69,7 @@ def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output: Pat
 
 
 def load_classes(path: Path, measures: Sequence[str]) -> pd.DataFrame:
-    """The measures by class that `summarise` wrote, at least some. Raises UserError as `read_csv`."""
+    """Some of the measures by class that `summarise` wrote. Raises UserError as `read_csv`."""
     return read_csv(
         path,
         text=["run", "class", "space", "dataset"],
