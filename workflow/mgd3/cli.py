@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
+from .base import process
 from .base.errors import UserError
 from .data.registry import SPLITS
 from .discovery import DISCOVERIES
@@ -997,5 +998,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def console() -> NoReturn:
+    """The command `mgd3`: `main`, in a process of its own."""
+    process.run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    console()
