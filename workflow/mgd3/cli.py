@@ -476,8 +476,7 @@ def _modes_and_samples(args: argparse.Namespace) -> None:
 
 
 def _exhibit(args: argparse.Namespace) -> None:
-    from .reporting.gallery import exhibit
-    from .reporting.gallery.exhibit import RealImages
+    from .reporting.gallery.exhibit import RealImages, exhibit
 
     real = None
     if args.embedded:
@@ -494,7 +493,7 @@ def _exhibit(args: argparse.Namespace) -> None:
 
 
 def _gallery(args: argparse.Namespace) -> None:
-    from .reporting.gallery import gallery
+    from .reporting.gallery.page import gallery
 
     gallery(args.exhibits, args.runs, args.results, args.title, args.output, args.small)
 
