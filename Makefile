@@ -98,4 +98,4 @@ lint: $(STAMP)
 	snakemake --lint
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache
