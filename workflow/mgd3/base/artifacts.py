@@ -1,13 +1,14 @@
 """Files that are either whole or absent: safetensors, Parquet and JSON with metadata.
 
 Every file is written under a temporary name beside its target and renamed when complete, so a
-process killed at any moment leaves nothing that looks finished.
+process killed at any moment leaves nothing that looks finished. A file that is saved with an
+identity says what it is, and whether it is sound: see `headers`. Readers that are told what to
+expect refuse anything else.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import headers
 from .errors import UserError
+from .headers import damaged as _damaged
+from .headers import sha256_of as sha256_of
+from .identity import Identity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,29 +144,35 @@ def _disk_error(error: Exception, path: Path) -> UserError | None:
     return None
 
 
-def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _require(path: str | Path, kind: str) -> Path:
+def _require(path: str | Path, kind: str, expecting: Identity | str | None = None) -> Path:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{kind} not found: {path}", "run the stage that makes it")
+    if expecting is not None:
+        headers.check(path, expecting)
     return path
 
 
+def _header(metadata: Mapping[str, Any], identity: Identity | None) -> dict[str, Any]:
+    own = headers.header_of(identity) if identity else {}
+    return {"schema": SCHEMA_VERSION, **own, **metadata}
+
+
 def save_tensors(
-    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+    path: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, Any],
+    identity: Identity | None = None,
 ) -> None:
     """Write a safetensors file. `metadata` is any JSON value; the schema version is added."""
     from safetensors.torch import save_file
 
-    header = {_METADATA_KEY: json.dumps({"schema": SCHEMA_VERSION, **metadata})}
+    header = {_METADATA_KEY: json.dumps(_header(metadata, identity))}
     contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with atomic(path) as temporary:
         save_file(contiguous, temporary, metadata=header)
+        if identity:
+            headers.close_seal(temporary)
 
 
 @contextmanager
@@ -176,12 +187,20 @@ def _opened(path: str | Path) -> Iterator[Any]:
         raise _damaged(path, error) from error
 
 
-def load_tensors(path: str | Path, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+def load_tensors(
+    path: str | Path,
+    names: Iterable[str] | None = None,
+    expecting: Identity | str | None = None,
+) -> dict[str, torch.Tensor]:
     """Read named tensors (all by default) from a safetensors file, onto the CPU.
 
+    Args:
+        expecting: what the file must be; all of it is read to make sure.
+
     Raises:
-        UserError: the file is missing, damaged, or lacks one of `names`.
+        UserError: the file is missing, damaged, lacks one of `names`, or is not what is expected.
     """
+    _require(path, "tensor file", expecting)
     with _opened(path) as file:
         wanted = list(file.keys()) if names is None else list(names)
         _require_entry(path, file, wanted)
@@ -233,25 +252,41 @@ def _metadata(path: str | Path, text: str | bytes) -> dict[str, Any]:
     return value
 
 
-def _damaged(path: str | Path, error: Exception | str) -> UserError:
-    return UserError(
-        f"{path} is damaged: {error}", "delete it and run the workflow again to remake it"
-    )
+def save_json(path: str | Path, value: Any, identity: Identity | None = None) -> None:
+    """Write JSON. With an identity, `value` is an object, and the header its first entry."""
+    if identity:
+        value = {headers.KEY: headers.header_of(identity), **value}
+    _write_json(path, value, sealed=identity is not None)
 
 
-def save_json(path: str | Path, value: Any) -> None:
+def save_folder_header(folder: Path, identity: Identity) -> None:
+    """Write `mgd3.json` into a folder whose files only work together, when all are there."""
+    value = headers.folder_header(folder, identity)
+    _write_json(folder / headers.FOLDER_HEADER, value, sealed=True)
+
+
+def _write_json(path: str | Path, value: Any, sealed: bool) -> None:
     with atomic(path) as temporary:
         temporary.write_text(
             json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        if sealed:
+            headers.close_seal(temporary)
 
 
-def load_json(path: str | Path) -> Any:
-    """Raises UserError when the file is missing or not JSON."""
+def load_json(path: str | Path, expecting: Identity | str | None = None) -> Any:
+    """What was saved, without its header.
+
+    Raises UserError when the file is missing, not JSON, or not what is expected.
+    """
     try:
-        return json.loads(_require(path, "JSON file").read_text(encoding="utf-8"))
+        value = json.loads(_require(path, "JSON file", expecting).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}", "delete it and run again") from error
+    own = value.get(headers.KEY) if isinstance(value, dict) else None
+    if isinstance(own, dict) and headers.SEAL in own:
+        del value[headers.KEY]
+    return value
 
 
 def save_text(path: str | Path, text: str) -> None:
@@ -259,26 +294,36 @@ def save_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def save_table(path: str | Path, table: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
+def save_table(
+    path: str | Path,
+    table: pd.DataFrame,
+    metadata: Mapping[str, Any],
+    identity: Identity | None = None,
+) -> None:
     """Write a Parquet file with JSON metadata in its schema."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    header = {_METADATA_KEY: json.dumps({"schema": SCHEMA_VERSION, **metadata})}
+    own = _header(metadata, identity)
+    # The schema is written twice, the second time encoded, and a seal must stand in one place.
+    seal = own.pop(headers.SEAL, None)
+    header = {_METADATA_KEY: json.dumps(own)}
+    arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, **header})
     with atomic(path) as temporary:
-        pq.write_table(
-            arrow.replace_schema_metadata({**arrow.schema.metadata, **header}),
-            temporary,
-            write_page_checksum=True,
-        )
+        with pq.ParquetWriter(temporary, arrow.schema, write_page_checksum=True) as writer:
+            writer.write_table(arrow)
+            if seal:
+                writer.add_key_value_metadata({f"{_METADATA_KEY}-{headers.SEAL}": seal})
+        if seal:
+            headers.close_seal(temporary)
 
 
-def load_table(path: str | Path) -> pd.DataFrame:
-    """Raises UserError when the file is missing or damaged."""
+def load_table(path: str | Path, expecting: Identity | str | None = None) -> pd.DataFrame:
+    """Raises UserError when the file is missing or damaged, or not what is expected."""
     import pyarrow.parquet as pq
 
-    _require(path, "table")
+    _require(path, "table", expecting)
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
     except Exception as error:  # of many kinds, whatever the damaged bytes lead to
