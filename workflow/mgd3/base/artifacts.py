@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import headers
-from .errors import UserError
+from .errors import UserError, explained, require_file
 from .headers import damaged as _damaged
 from .headers import sha256_of as sha256_of
 from .identity import Identity
+from .shapes import misfit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
+        require_replaceable(path)
         temporary.replace(path)
     except Exception as error:
         _discard(temporary)
@@ -59,6 +61,28 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except BaseException:
         _discard(temporary)
         raise
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise UserError unless nothing stands at `path`, or a regular file, or a link to one.
+
+    A folder, a pipe, a socket or a device is not ours to replace, nor a link that leads to one.
+    """
+    try:
+        mode = path.stat().st_mode if path.exists() else stat.S_IFREG
+        ours = stat.S_ISREG(mode) and not _of_the_system(path)
+    except (OSError, ValueError) as error:
+        known = explained(error) or UserError("it is no path", "name another file")
+        raise UserError(f"cannot write {str(path)[:200]}: {known.what}", known.mend) from error
+    if not ours:
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise UserError(f"cannot write {path}: {kind} stands there", "name another file")
+
+
+def _of_the_system(path: Path) -> bool:
+    """Whether a path lies where names stand for devices and processes, such as /dev/stdout."""
+    found = (path.absolute().parts, Path(os.path.realpath(path)).parts)
+    return any(p[1:2] in (("dev",), ("proc",), ("sys",)) and p[2:3] != ("shm",) for p in found)
 
 
 @contextmanager
@@ -141,16 +165,16 @@ def _disk_error(error: Exception, path: Path) -> UserError | None:
             f"cannot write {path}: {error}",
             "make the folder writable, or run from a folder that is",
         )
-    return None
+    if (known := explained(error)) is None or isinstance(error, UserError):
+        return None
+    return UserError(f"cannot write {path}: {known.what}", known.mend)
 
 
 def _require(path: str | Path, kind: str, expecting: Identity | str | None = None) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{kind} not found: {path}", "run the stage that makes it")
+    found = require_file(path, kind)
     if expecting is not None:
-        headers.check(path, expecting)
-    return path
+        headers.check(found, expecting)
+    return found
 
 
 def _header(metadata: Mapping[str, Any], identity: Identity | None) -> dict[str, Any]:
@@ -179,7 +203,7 @@ def save_tensors(
 def _opened(path: str | Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
-    _require(path, "tensor file")
+    require_file(path, "tensor file")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -236,19 +260,31 @@ def tensor_rows(path: str | Path, name: str, chunk: int) -> Iterator[torch.Tenso
             yield rows[start : start + chunk]
 
 
-def tensor_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata written by `save_tensors`."""
+def tensor_metadata(path: str | Path, shape: Any = object) -> dict[str, Any]:
+    """The metadata written by `save_tensors`.
+
+    Args:
+        shape: what they must hold: see `mgd3.base.shapes.misfit`.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds something else.
+    """
     with _opened(path) as file:
-        return _metadata(path, (file.metadata() or {}).get(_METADATA_KEY, "{}"))
+        return _metadata(path, (file.metadata() or {}).get(_METADATA_KEY, "{}"), shape)
 
 
-def _metadata(path: str | Path, text: str | bytes) -> dict[str, Any]:
+def _metadata(path: str | Path, text: str | bytes, shape: Any = object) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(value, dict):
         raise _damaged(path, "its metadata are no JSON object")
+    if clause := misfit(value, shape):
+        raise UserError(
+            f"{path} is another file than is read here: it {clause}",
+            "name the right file, or delete it and run the workflow again to remake it",
+        )
     return value
 
 
@@ -274,18 +310,29 @@ def _write_json(path: str | Path, value: Any, sealed: bool) -> None:
             headers.close_seal(temporary)
 
 
-def load_json(path: str | Path, expecting: Identity | str | None = None) -> Any:
+def load_json(
+    path: str | Path, shape: Any = object, expecting: Identity | str | None = None
+) -> Any:
     """What was saved, without its header.
 
-    Raises UserError when the file is missing, not JSON, or not what is expected.
+    Args:
+        shape: what it must be: see `mgd3.base.shapes.misfit`.
+
+    Raises:
+        UserError: the file is missing, not JSON, of another shape, or not what is expected.
     """
     try:
         value = json.loads(_require(path, "JSON file", expecting).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}", "delete it and run again") from error
+    except OSError as error:
+        raise explained(error) from error  # type: ignore[misc]
     own = value.get(headers.KEY) if isinstance(value, dict) else None
     if isinstance(own, dict) and headers.SEAL in own:
         del value[headers.KEY]
+    if clause := misfit(value, shape):
+        raise UserError(f"{path} is another file than is read here: it {clause}",
+                        "delete it and run again, or name the right file")  # fmt: skip
     return value
 
 
@@ -319,24 +366,40 @@ def save_table(
             headers.close_seal(temporary)
 
 
-def load_table(path: str | Path, expecting: Identity | str | None = None) -> pd.DataFrame:
-    """Raises UserError when the file is missing or damaged, or not what is expected."""
+def load_table(
+    path: str | Path, columns: Iterable[str] = (), expecting: Identity | str | None = None
+) -> pd.DataFrame:
+    """The table of a Parquet file.
+
+    Args:
+        columns: that it must have.
+
+    Raises:
+        UserError: the file is missing or damaged, has not these columns, or is not what is
+            expected.
+    """
     import pyarrow.parquet as pq
 
     _require(path, "table", expecting)
     try:
-        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        table = pq.read_table(path, page_checksum_verification=True).to_pandas()
     except Exception as error:  # of many kinds, whatever the damaged bytes lead to
         raise _damaged(path, error) from error
+    if missing := [name for name in columns if name not in table]:
+        raise UserError(
+            f"{path} is another table than is read here: it has no column {missing[0]!r}",
+            "name the right file, or delete it and run the workflow again to remake it",
+        )
+    return table
 
 
-def table_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata written by `save_table`."""
+def table_metadata(path: str | Path, shape: Any = object) -> dict[str, Any]:
+    """The metadata written by `save_table`. `shape` and errors as for `tensor_metadata`."""
     import pyarrow.parquet as pq
 
-    _require(path, "table")
+    require_file(path, "table")
     try:
         header = pq.read_schema(path).metadata or {}
     except Exception as error:  # as in `load_table`
         raise _damaged(path, error) from error
-    return _metadata(path, header.get(_METADATA_KEY.encode(), b"{}"))
+    return _metadata(path, header.get(_METADATA_KEY.encode(), b"{}"), shape)
