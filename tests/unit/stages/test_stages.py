@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import json
+import textwrap
 from pathlib import Path
 
 import mgd3
 from mgd3.evaluation.protocols import PROTOCOLS
 from mgd3.methods import METHODS
-from mgd3.stages import VERSIONS
+from mgd3.stages import JOBS, VERSIONS
+from mgd3.stages.contract import Job
 
 PACKAGE = Path(mgd3.__file__).parent
 RECORD = Path(__file__).with_name("stage_closures.json")
@@ -21,41 +24,12 @@ RECORD = Path(__file__).with_name("stage_closures.json")
 # Methods and engines are imported by name when they run.
 _METHODS = sorted({f"methods.{m.module}" for m in METHODS.values() if m.distils})
 _ENGINES = sorted({f"evaluation.{p.engine}" for p in PROTOCOLS.values()})
-ENTRIES: dict[str, list[str]] = {
-    "fetch_dataset": ["data.archives"],
-    "index": ["data.index"],
-    "train_vae": ["generators.training"],
-    "train_generator": ["generators.training"],
-    "finetune_generator": ["generators.finetuning"],
-    "fetch_generator": ["generators.fetch"],
-    "latents": ["generators.latents"],
-    "modes": ["discovery.modes"],
-    "train_teacher": ["teachers.training"],
-    "fetch_teacher": ["teachers.pretrained"],
-    "sample": ["methods.blocks", *_METHODS],
-    "collect": ["methods.blocks"],
-    "export": ["reporting.export"],
-    "pixels": ["data.pixels"],
-    "relabel": ["evaluation.relabel"],
-    "evaluate": ["evaluation.stage", *_ENGINES],
-    "tables": ["reporting.tables"],
-    "cost": ["reporting.cost"],
-    "claims": ["reporting.claims"],
-    "settings_table": ["reporting.settings_table"],
-    "tables_page": ["reporting.tables_page"],
-    "embed": ["metrics.stage"],
-    "measure": ["metrics.stage", "metrics.summary"],
-    "tune_rung": ["tuning.rungs"],
-    "tune_sample": ["tuning.trials", *_METHODS],
-    "tune_proxy": ["tuning.trials"],
-    "tune_train": ["tuning.trials", *_ENGINES],
-    "tune_report": ["tuning.report", "tuning.surface"],
-    "judge": ["metrics.judging"],
-    "trajectory": ["methods.trajectories", "methods.mgd3", "methods.manifoldgd"],
-    "plots": ["reporting.plots", "reporting.comparisons"],
-    "figures": ["reporting.figures"],
-    "exhibit": ["reporting.gallery.exhibit"],
-    "gallery": ["reporting.gallery.page"],
+BY_NAME: dict[str, list[str]] = {
+    "sample": _METHODS,
+    "tune-sample": _METHODS,
+    "trajectory": ["methods.mgd3", "methods.manifoldgd"],
+    "evaluate": _ENGINES,
+    "tune-train": _ENGINES,
 }
 
 
@@ -115,6 +89,22 @@ def imports(node: ast.AST, module: str, is_package: bool) -> list[str]:
     return found
 
 
+def entries(job: type[Job]) -> list[str]:
+    """The modules that a job imports when it runs: those of its contract's own methods."""
+    found = []
+    for cls in job.__mro__[: job.__mro__.index(Job)]:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        found += imports(tree, cls.__module__.removeprefix("mgd3."), False)
+    return [*found, *BY_NAME.get(job.stage, ())]
+
+
+def own(job: type[Job]) -> str:
+    """A digest of the contract itself."""
+    lines = [plain(ast.parse(textwrap.dedent(inspect.getsource(c)))) for c in job.__mro__[:-2]
+             if c.__module__ != Job.__module__]  # fmt: skip
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:16]
+
+
 def closure(entries: list[str]) -> dict[str, str]:
     """Hash of every module reachable from the entries, by its dotted name."""
     hashes: dict[str, str] = {}
@@ -131,28 +121,33 @@ def closure(entries: list[str]) -> dict[str, str]:
     return hashes
 
 
+def of_stage(name: str) -> dict[str, str]:
+    return closure(entries(JOBS[name]))
+
+
 def closures() -> dict[str, str]:
     return {
-        stage: hashlib.sha256(json.dumps(closure(entries), sort_keys=True).encode()).hexdigest()
-        for stage, entries in ENTRIES.items()
+        name.replace("-", "_"): hashlib.sha256(
+            json.dumps([own(job), closure(entries(job))], sort_keys=True).encode()
+        ).hexdigest()
+        for name, job in JOBS.items()
     }
 
 
 def test_every_stage_has_a_version_and_an_entry():
-    assert set(ENTRIES) == set(VERSIONS)
-    for entries in ENTRIES.values():
-        assert all(file_of(entry) for entry in entries)
+    assert set(closures()) == set(VERSIONS)
+    for name, job in JOBS.items():
+        found = [entry for entry in entries(job) if file_of(entry)]
+        assert any(entry.count(".") for entry in found), f"{name} runs nothing"
 
 
 def test_closures_hold_what_a_stage_runs():
     assert {"", "discovery.modes", "generators.latents", "generators.vae", "base.seeding"} <= set(
-        closure(ENTRIES["modes"])
+        of_stage("modes")
     )
-    assert {"diffusion.sampling", "diffusion.guidance", "data.embedded"} <= set(
-        closure(ENTRIES["sample"])
-    )
-    assert "networks.augment" in closure(ENTRIES["evaluate"])
-    assert not {"cli", "reporting.tables", "reporting.figures"} & set(closure(ENTRIES["sample"]))
+    assert {"diffusion.sampling", "diffusion.guidance", "data.embedded"} <= set(of_stage("sample"))
+    assert "networks.augment" in of_stage("evaluate")
+    assert not {"cli", "reporting.tables", "reporting.figures"} & set(of_stage("sample"))
 
 
 def test_docstrings_and_comments_do_not_count():
@@ -165,8 +160,9 @@ def test_the_code_of_each_stage_is_that_of_its_version():
     recorded, now = json.loads(RECORD.read_text()), closures()
     changed = [stage for stage in now if recorded.get(stage) != [VERSIONS[stage], now[stage]]]
     assert not changed, (
-        f"the code of {', '.join(changed)} changed: where results change, raise VERSIONS[...] in "
-        "workflow/mgd3/stages/; then record it with `python tests/unit/stages/test_stages.py`"
+        f"the code of {', '.join(changed)} changed: where results change, raise the version of the "
+        "contract in workflow/mgd3/stages/; then record it with "
+        "`python tests/unit/stages/test_stages.py`"
     )
 
 

@@ -25,6 +25,10 @@ class _Digits(ABC):
 
     name: str
 
+    @property
+    def published(self) -> str:
+        return self.name
+
     @abstractmethod
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Images uint8 [n, side, side] and labels [n]."""
