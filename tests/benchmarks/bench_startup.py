@@ -25,7 +25,7 @@ HELP_LIMIT, IMPORT_LIMIT, OVERHEAD_LIMIT = 0.3, 3.0, 1.0
 STAGES = {
     "latents": "mgd3.generators.latents, mgd3.generators.vae",
     "modes": "mgd3.discovery.modes",
-    "sample": "mgd3.methods.mgd3",
+    "sample": "mgd3.methods.sampling.classes",
     "collect": "mgd3.methods.blocks",
     "evaluate": "mgd3.evaluation.stage, mgd3.evaluation.hard",
     "relabel": "mgd3.evaluation.relabel",

@@ -14,7 +14,7 @@ from mgd3.base.errors import UserError
 from mgd3.cli import main
 from mgd3.methods import METHODS, distiller
 from mgd3.planning import config as configuration
-from mgd3.planning.config import RUN_KEYS, SWEPT, resolve, schema
+from mgd3.planning.config import resolve, schema
 from mgd3.planning.layout import Layout
 
 ROOT = Path(__file__).parents[3]
@@ -147,7 +147,7 @@ def test_lists_sweep():
 
 def test_a_run_takes_the_methods_defaults_unless_its_generator_has_its_own():
     (run,) = resolve(raw(MGD3)).runs
-    assert run.settings == {**METHODS["mgd3"].settings, "cfg": 1.5, "cfg_channels": "all"} | {
+    assert run.settings == {**METHODS["mgd3"].defaults(), "cfg": 1.5, "cfg_channels": "all"} | {
         "clamp": 3.0
     }
     assert resolve(raw({**MGD3, "clamp": None})).runs[0].settings["clamp"] is None
@@ -251,7 +251,8 @@ ROWS = {
 
 
 def test_different_settings_never_share_a_slug():
-    assert set(VALUES) == set(RUN_KEYS)
+    keys = {key for method in METHODS.values() for key in method.fields()}
+    assert set(VALUES) == {"generator", *keys}
     defaults = [slug(), slug({"method": "random"}), slug({"method": "rded"}), slug(MANIFOLD)]
     defaults += [slug(PRIOR), slug({"method": "idc"}), slug({"method": "dc"})]
     defaults += [slug({"method": "sre2l"})]
@@ -309,7 +310,7 @@ def test_every_key_is_described_or_obvious():
 def test_every_swept_key_accepts_a_list_and_no_other_does():
     for key, values in VALUES.items():
         config = raw({**ROWS.get(key, MGD3), key: copy.copy(values[:2])})
-        if key in SWEPT:
+        if key in METHODS[ROWS.get(key, MGD3)["method"]].swept():
             assert len(resolve(config).runs) == 2
         else:
             with pytest.raises(UserError, match=key):
