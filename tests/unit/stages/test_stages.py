@@ -1,4 +1,9 @@
-"""A stage's code and its version change together, or results of old code would pass for new.
+"""Code and its version change together, or results of old code would pass for new.
+
+Versions are of stages, and of the owners of settings that stages call: a method, a mode discovery
+algorithm, a protocol, a generator family, a teacher. A stage's code is what it runs without the
+owners' files; an owner's is what is reached from its own file, without what every job of its stage
+runs. So a mend in one method asks about that method alone.
 
 After a change:  python tests/unit/stages/test_stages.py  (having raised the versions that need it).
 """
@@ -6,21 +11,62 @@ After a change:  python tests/unit/stages/test_stages.py  (having raised the ver
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
+import importlib
 import json
+from collections.abc import Container, Iterable
 from pathlib import Path
+from typing import Any
 
 import mgd3
-from mgd3.evaluation.protocols import PROTOCOLS
+from mgd3.discovery import DISCOVERIES
+from mgd3.evaluation.protocols import PROTOCOLS, Protocol
+from mgd3.generators.families import FAMILIES
 from mgd3.methods import METHODS
+from mgd3.planning.owners import OWNERS, owner_version
 from mgd3.stages import VERSIONS
+from mgd3.teachers import TEACHERS, TeacherRecipe
 
 PACKAGE = Path(mgd3.__file__).parent
 RECORD = Path(__file__).with_name("stage_closures.json")
 
-# Methods and engines are imported by name when they run.
-_METHODS = sorted({f"methods.{m.module}" for m in METHODS.values() if m.distils})
-_ENGINES = sorted({f"evaluation.{p.engine}" for p in PROTOCOLS.values()})
+
+def _module(entry: Any) -> str:
+    return getattr(entry, "__module__", type(entry).__module__).removeprefix("mgd3.")
+
+
+# What an owner's code is reached from: of a method its file, of a protocol its kind and its engine.
+OWN_ENTRIES: dict[tuple[str, str], list[str]] = {
+    **{("method", name): [_module(entry)] for name, entry in METHODS.items()},
+    **{("discovery", name): [_module(entry)] for name, entry in DISCOVERIES.items()},
+    **{
+        ("protocol", name): [type(entry).__module__[5:], f"evaluation.{entry.engine}"]
+        for name, entry in PROTOCOLS.items()
+    },
+    **{("generator", name): [_module(entry)] for name, entry in FAMILIES.items()},
+    **{("teacher", name): ["teachers"] for name in TEACHERS},
+}
+# What is not a module of its own: entries of a registry that one file holds.
+OWN_DATA = {
+    **{("protocol", name): repr(entry) for name, entry in PROTOCOLS.items()},
+    **{("teacher", name): repr(entry) for name, entry in TEACHERS.items()},
+}
+# Files in which data of several owners stand.
+ENTRY_FILES = {"teachers", *(f"evaluation.protocols.{kind}" for kind in ("hard", "soft", "glad"))}
+# Owners' files, which are no part of a stage's code. The file of the teachers holds more.
+OWNED = {module for modules in OWN_ENTRIES.values() for module in modules} - {"teachers"}
+# The stage that calls the owners of a kind: its code is no part of theirs.
+CALLER = {
+    "method": "sample",
+    "discovery": "modes",
+    "protocol": "evaluate",
+    "generator": "latents",
+    "teacher": "train_teacher",
+}
+
+# What the jobs of methods are given.
+_GIVEN = ("data.registry", "data.index")
 ENTRIES: dict[str, list[str]] = {
     "fetch_dataset": ["data.archives"],
     "index": ["data.index"],
@@ -32,12 +78,12 @@ ENTRIES: dict[str, list[str]] = {
     "modes": ["discovery.modes"],
     "train_teacher": ["teachers.training"],
     "fetch_teacher": ["teachers.pretrained"],
-    "sample": ["methods.blocks", *_METHODS],
+    "sample": ["methods.blocks", *_GIVEN],
     "collect": ["methods.blocks"],
     "export": ["reporting.export"],
     "pixels": ["data.pixels"],
     "relabel": ["evaluation.relabel"],
-    "evaluate": ["evaluation.stage", *_ENGINES],
+    "evaluate": ["evaluation.stage"],
     "tables": ["reporting.tables"],
     "cost": ["reporting.cost"],
     "claims": ["reporting.claims"],
@@ -46,12 +92,12 @@ ENTRIES: dict[str, list[str]] = {
     "embed": ["metrics.stage"],
     "measure": ["metrics.stage", "metrics.summary"],
     "tune_rung": ["tuning.rungs"],
-    "tune_sample": ["tuning.trials", *_METHODS],
+    "tune_sample": ["tuning.trials", *_GIVEN],
     "tune_proxy": ["tuning.trials"],
-    "tune_train": ["tuning.trials", *_ENGINES],
+    "tune_train": ["tuning.trials"],
     "tune_report": ["tuning.report", "tuning.surface"],
     "judge": ["metrics.judging"],
-    "trajectory": ["methods.trajectories", "methods.mgd3", "methods.manifoldgd"],
+    "trajectory": ["methods.trajectories", *_GIVEN],
     "plots": ["reporting.plots", "reporting.comparisons"],
     "figures": ["reporting.figures"],
     "exhibit": ["reporting.gallery.exhibit"],
@@ -115,27 +161,76 @@ def imports(node: ast.AST, module: str, is_package: bool) -> list[str]:
     return found
 
 
-def closure(entries: list[str]) -> dict[str, str]:
-    """Hash of every module reachable from the entries, by its dotted name."""
+def is_data(node: ast.AST, module: str) -> bool:
+    """Whether a statement makes entries of a registry, which count for their owner alone."""
+    names = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+    if not (isinstance(node, ast.Assign | ast.AnnAssign) and len(names) == 1):
+        return False
+    value = getattr(importlib.import_module(f"mgd3.{module}"), getattr(names[0], "id", ""), None)
+    held = value.values() if isinstance(value, dict) else value
+    entries = held if not isinstance(held, str) and isinstance(held, Iterable) else [held]
+    kinds = (Protocol, TeacherRecipe)
+    return bool(entries) and all(isinstance(entry, kinds) for entry in entries)
+
+
+def closure(entries: list[str], without: Container[str] = ()) -> dict[str, str]:
+    """Hash of every module reachable from the entries, by its dotted name.
+
+    Args:
+        without: modules that are not entered.
+    """
     hashes: dict[str, str] = {}
     todo = list(entries)
     while todo:
         module = todo.pop()
-        file = file_of(module)
-        if module in hashes or file is None:
+        if module in hashes or module in without or file_of(module) is None:
             continue
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        hashes[module] = hashlib.sha256(json.dumps(plain(tree)).encode()).hexdigest()[:16]
-        todo += imports(tree, module, file.name == "__init__.py")
-        todo += [module.rpartition(".")[0]]  # importing a module runs its package
+        hashes[module], imported = looked_at(module)
+        todo += imported
     return hashes
 
 
-def closures() -> dict[str, str]:
-    return {
-        stage: hashlib.sha256(json.dumps(closure(entries), sort_keys=True).encode()).hexdigest()
-        for stage, entries in ENTRIES.items()
+@functools.cache
+def looked_at(module: str) -> tuple[str, list[str]]:
+    """The hash of a module, and what running it imports."""
+    file = file_of(module)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    if module in ENTRY_FILES:
+        tree.body = [node for node in tree.body if not is_data(node, module)]
+    found = hashlib.sha256(json.dumps(plain(tree)).encode()).hexdigest()[:16]
+    # Importing a module runs its package.
+    return found, [
+        *imports(tree, module, file.name == "__init__.py"), module.rpartition(".")[0]
+    ]  # fmt: skip
+
+
+def stage_closure(stage: str) -> dict[str, str]:
+    return closure(ENTRIES[stage], OWNED - set(ENTRIES[stage]))
+
+
+def owner_closure(kind: str, name: str) -> dict[str, str]:
+    """What is reached from an owner's files, but for what each job of its stage runs."""
+    entries = OWN_ENTRIES[kind, name]
+    shared = stage_closure(CALLER[kind]).keys() - set(entries)
+    # One owner of a kind may use another: a prior begins with the images of the method `random`.
+    return closure(entries, shared)
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def closures() -> dict[str, list[Any]]:
+    """[version, digest] of every stage and owner."""
+    stages = {stage: [VERSIONS[stage], digest(stage_closure(stage))] for stage in ENTRIES}
+    owners = {
+        f"{kind} {name}": [
+            owner_version(kind, name),
+            digest([owner_closure(kind, name), OWN_DATA.get((kind, name))]),
+        ]
+        for kind, name in OWN_ENTRIES
     }
+    return {**stages, **owners}
 
 
 def test_every_stage_has_a_version_and_an_entry():
@@ -148,9 +243,8 @@ def test_closures_hold_what_a_stage_runs():
     assert {"", "discovery.modes", "generators.latents", "generators.vae", "base.seeding"} <= set(
         closure(ENTRIES["modes"])
     )
-    assert {"diffusion.sampling", "diffusion.guidance", "data.embedded"} <= set(
-        closure(ENTRIES["sample"])
-    )
+    assert {"diffusion.sampling", "diffusion.guidance"} <= set(owner_closure("method", "mgd3"))
+    assert "data.embedded" in closure(ENTRIES["sample"])
     assert "networks.augment" in closure(ENTRIES["evaluate"])
     assert not {"cli", "reporting.tables", "reporting.figures"} & set(closure(ENTRIES["sample"]))
 
@@ -161,16 +255,58 @@ def test_docstrings_and_comments_do_not_count():
     assert plain(ast.parse(one)) != plain(ast.parse("def f(x):\n    return -x\n"))
 
 
-def test_the_code_of_each_stage_is_that_of_its_version():
+def test_every_owner_has_an_entry():
+    assert set(OWN_ENTRIES) == {(kind, name) for kind, of in OWNERS.items() for name in of}
+    for entries in OWN_ENTRIES.values():
+        assert all(file_of(entry) for entry in entries)
+
+
+def test_an_owner_s_code_is_its_own():
+    """A mend of one touches neither the others nor the stages."""
+    rded, herding = owner_closure("method", "rded"), owner_closure("method", "herding")
+    assert {"methods.rded", "methods.selection.rded"} <= set(rded)
+    assert not {"methods.rded", "methods.selection.rded"} & set(herding)
+    for stage in ENTRIES:
+        held = set(stage_closure(stage))
+        assert not {"methods.rded", "methods.matching.idc", "discovery.gmm"} & held, stage
+        assert not {"evaluation.protocols.soft", "evaluation.soft"} & held - set(ENTRIES[stage])
+    assert "evaluation.soft" not in owner_closure("protocol", "hard")
+    assert "methods.matching.idc" in owner_closure("method", "idc")
+    assert "methods.matching.idc" not in owner_closure("method", "dc")
+    assert "discovery.gmm" not in owner_closure("discovery", "kmeans")
+    assert "generators.unet" not in owner_closure("generator", "dit")
+    # What one loop does to all images is of all methods that match.
+    for name in ("dc", "dm", "idc", "sre2l", "glad-vae"):
+        assert "methods.matching.loop" in owner_closure("method", name)
+
+
+def test_every_module_that_a_job_can_run_is_of_a_stage_or_an_owner():
+    recorded = {m for stage in ENTRIES for m in stage_closure(stage)}
+    recorded |= {m for owner in OWN_ENTRIES for m in owner_closure(*owner)}
+    once = {m for entries in ENTRIES.values() for m in closure(entries)}
+    once |= {m for entries in OWN_ENTRIES.values() for m in closure(entries)}
+    assert once <= recorded
+
+
+def test_entries_of_a_registry_count_for_their_owner_alone():
+    tree = ast.parse(file_of("evaluation.protocols.hard").read_text(encoding="utf-8"))
+    left = [node for node in tree.body if not is_data(node, "evaluation.protocols.hard")]
+    assert len(left) < len(tree.body)
+    assert {node.name for node in left if isinstance(node, ast.ClassDef)} >= {"HardProtocol"}
+    assert len({OWN_DATA["protocol", name] for name in PROTOCOLS}) == len(PROTOCOLS)
+
+
+def test_the_code_of_each_stage_and_owner_is_that_of_its_version():
     recorded, now = json.loads(RECORD.read_text()), closures()
-    changed = [stage for stage in now if recorded.get(stage) != [VERSIONS[stage], now[stage]]]
+    changed = [owner for owner in now if recorded.get(owner) != now[owner]]
     assert not changed, (
         f"the code of {', '.join(changed)} changed: where results change, raise VERSIONS[...] in "
-        "workflow/mgd3/stages/; then record it with `python tests/unit/stages/test_stages.py`"
+        "workflow/mgd3/stages/, or the owner's `version`; then record it with "
+        "`python tests/unit/stages/test_stages.py`"
     )
 
 
 if __name__ == "__main__":
-    record = {stage: [VERSIONS[stage], digest] for stage, digest in closures().items()}
+    record = closures()
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"recorded {len(record)} stages")
+    print(f"recorded {len(ENTRIES)} stages and {len(OWN_ENTRIES)} owners")

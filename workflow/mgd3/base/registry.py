@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -130,3 +130,8 @@ def modules_of(package: str, folder: str, besides: tuple[str, ...] = ()) -> dict
 def settings_in(module: str) -> Callable[[], Any]:
     """What loads the class `Settings` of a module."""
     return lambda: importlib.import_module(module).Settings
+
+
+def own_entries(entries: Mapping[str, T]) -> dict[str, Callable[[], T]]:
+    """Entries that are there already, as a registry takes its own."""
+    return {name: functools.partial(entries.__getitem__, name) for name in entries}

@@ -9,6 +9,7 @@ integer, and NaN, infinities and -0.0 are no values.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import reprlib
@@ -26,6 +27,7 @@ from typing import (
     Union,
     get_args,
     get_origin,
+    get_type_hints,
 )
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
@@ -454,3 +456,16 @@ def _require_text(value: str, where: str) -> None:
             f"{where} is {short(value)}",
             "remove the line feeds, control characters and broken letters",
         )
+
+
+def require_typed(entry: Any) -> None:
+    """Raise ValueError for an entry of a registry, a dataclass, whose fields are not of their types
+    (strictly: text is no number, a bool no integer)."""
+    kinds = get_type_hints(type(entry), include_extras=True)
+    for field in dataclasses.fields(entry):
+        value = getattr(entry, field.name)
+        try:
+            TypeAdapter(kinds[field.name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(f"its {field.name} is {short(value)}: {reason}") from None

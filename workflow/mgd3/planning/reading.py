@@ -31,6 +31,20 @@ _ODD_NUMBER = re.compile(
 _ODD_TRUTH = re.compile(r"yes|no|on|off|y|n", re.IGNORECASE)
 
 
+class _Loader(yaml.SafeLoader):
+    """Stops at what is nested too deeply, on which the parser would spend seconds."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.depth == _DEEPEST:
+            raise ValueError(f"values are nested more than {_DEEPEST} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def read_configs(paths: Sequence[Path]) -> dict[str, Any]:
     """YAML files merged as Snakemake merges them: mappings by key, of all else the last wins.
 
@@ -60,7 +74,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         data = Path(path).read_bytes()
         if len(data) > _MOST_BYTES:
             raise UserError(f"{path} has {len(data):,} bytes", "give a configuration")
-        root = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(data.decode("utf-8"), Loader=_Loader)
         if not isinstance(root, yaml.MappingNode):
             raise UserError(f"{path} holds no keys", "write keys and values; see config.yaml")
         _require_plain(root, str(path))
@@ -75,24 +89,22 @@ def _require_plain(root: yaml.Node, path: str) -> None:
     sizes: dict[int, int] = {}
     above: set[int] = set()
 
-    def visit(node: yaml.Node, depth: int) -> int:
+    def visit(node: yaml.Node) -> int:
         """How many values a node stands for, aliases unfolded."""
         at = f"{path}, line {node.start_mark.line + 1}"
         if id(node) in above:
             raise UserError(f"{at}: an alias holds itself", "write the values out")
         if id(node) in sizes:
             return sizes[id(node)]
-        if depth > _DEEPEST:
-            raise UserError(f"{at}: values are nested too deeply", "see config.yaml")
         above.add(id(node))
         size = 1
         if isinstance(node, yaml.ScalarNode):
             _require_clear(node, at)
         elif isinstance(node, yaml.SequenceNode):
-            size += sum(visit(held, depth + 1) for held in node.value)
+            size += sum(visit(held) for held in node.value)
         else:
             _require_keys(node, path)
-            size += sum(visit(held, depth + 1) for pair in node.value for held in pair)
+            size += sum(visit(held) for pair in node.value for held in pair)
         if size > _MOST_VALUES:
             raise UserError(
                 f"{at}: aliases stand for more than {_MOST_VALUES:,} values", "write the values out"
@@ -101,7 +113,7 @@ def _require_plain(root: yaml.Node, path: str) -> None:
         sizes[id(node)] = size
         return size
 
-    visit(root, 0)
+    visit(root)
 
 
 def _require_keys(node: yaml.MappingNode, path: str) -> None:
@@ -121,7 +133,7 @@ def _require_clear(node: yaml.ScalarNode, at: str) -> None:
     if node.style is not None:  # in quotes
         return
     text = node.value[:60]
-    kind = node.tag.rpartition(":")[2]
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
     if kind in ("int", "float") and _ODD_NUMBER.fullmatch(node.value):
         meant = yaml.SafeLoader("").construct_object(node)
         raise UserError(
