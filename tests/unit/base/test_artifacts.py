@@ -51,7 +51,7 @@ def test_a_process_killed_while_writing_leaves_no_file_that_looks_finished(tmp_p
     program = f"""
 import time
 from pathlib import Path
-from mgd3 import artifacts
+from mgd3.base import artifacts
 with artifacts.atomic({str(target)!r}) as temporary:
     temporary.write_bytes(b"half")
     Path({str(tmp_path / "begun")!r}).touch()

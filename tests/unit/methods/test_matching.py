@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mgd3.base import artifacts
 from mgd3.base.errors import UserError
 from mgd3.data.index import Index, write_index
 from mgd3.data.registry import make_dataset
@@ -459,6 +460,18 @@ def test_gradients_reach_the_latents_whole(chunk):
     assert synthesis.tensors("a")["latent"].grad is None
     synthesis.push("b", weights)
     torch.testing.assert_close(tensors["latent"].grad, 2 * expected)
+
+
+def test_leaves_are_copies_that_lie_as_they_come_back_from_a_file(tmp_path):
+    given = torch.randn(2, 4, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    leaf = Synthesis({"a": {"latent": given}}).tensors("a")["latent"]
+    artifacts.save_tensors(tmp_path / "x", {"latent": given}, {})
+    restored = artifacts.load_tensors(tmp_path / "x")["latent"]
+    assert torch.equal(leaf, given) and leaf.is_leaf and leaf.requires_grad
+    assert leaf.stride() == restored.stride() != given.stride()
+    with torch.no_grad():
+        leaf += 1
+    assert not torch.equal(leaf, given)
 
 
 def out_of_memory(*_):

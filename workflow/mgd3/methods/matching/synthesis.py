@@ -20,8 +20,9 @@ class Synthesis(nn.Module):
     """What is optimised, by class, and the images that come of it.
 
     Args:
-        tensors: by class and key, [n, ...] with one row an image. Those that require gradients are
-            the leaves; the others are constants of the images (their noise, for instance).
+        tensors: by class and key, [n, ...] with one row an image. Of those that require gradients
+            the leaves are copies; the others are constants of the images (their noise, for
+            instance).
         make: makes normalised images [rows, 3, S, S] of a class of any of its rows, each image of
             its own row alone; weights in it must be frozen. None: the one key is `pixels`, the
             images themselves.
@@ -40,7 +41,7 @@ class Synthesis(nn.Module):
         self._place = {name: place for place, name in enumerate(self.classes)}
         # By place: the names of classes may be anything.
         self.held = nn.ModuleList(
-            nn.ParameterDict({k: nn.Parameter(t) for k, t in of.items() if t.requires_grad})
+            nn.ParameterDict({k: _leaf(t) for k, t in of.items() if t.requires_grad})
             for of in tensors.values()
         )
         self._constants = [
@@ -110,3 +111,9 @@ class Synthesis(nn.Module):
             self._chunk = size
 
         return halving(n, self._chunk or n, work, what=what, shrunk=shrink)
+
+
+def _leaf(tensor: Tensor) -> nn.Parameter:
+    # Row by row in memory, whatever layout an encoder gives: as a leaf and its momentum come back
+    # from a file. In another layout other kernels run, which round differently.
+    return nn.Parameter(tensor.detach().clone(memory_format=torch.contiguous_format))
