@@ -14,6 +14,7 @@ from mgd3.base.errors import UserError
 from mgd3.cli import main
 from mgd3.methods import METHODS, distiller
 from mgd3.planning import config as configuration
+from mgd3.planning import settings_page
 from mgd3.planning.config import resolve, schema
 from mgd3.planning.layout import Layout
 
@@ -315,3 +316,8 @@ def test_every_swept_key_accepts_a_list_and_no_other_does():
         else:
             with pytest.raises(UserError, match=key):
                 resolve(config)
+
+
+def test_the_table_of_settings_is_current():
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page.page(), "python -m mgd3.planning.settings_page > docs/settings.md"

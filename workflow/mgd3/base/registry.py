@@ -9,12 +9,18 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 from .errors import UserError, did_you_mean
 
 T = TypeVar("T")
+
+
+@functools.cache
+def _entry_points() -> EntryPoints:
+    """Of all packages: each one's file is read."""
+    return entry_points()
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
@@ -50,7 +56,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
             UserError: two have one name, or one has a name of ours.
         """
         found: dict[str, EntryPoint] = {}
-        for point in entry_points(group=self.group):
+        for point in _entry_points().select(group=self.group):
             other = "mgd3" if point.name in self._own else None
             if point.name in found and found[point.name] != point:
                 other = distribution_of(found[point.name])
@@ -62,6 +68,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
                 )
             found[point.name] = point
         return found
+
+    def require_no_clash(self) -> None:
+        """Raise UserError for two entries of one name."""
+        _ = self._added
 
     def distribution(self, name: str) -> str:
         """The package that an entry comes from."""

@@ -29,7 +29,9 @@ from ..base.settings import (
     short,
 )
 from ..data.registry import NAMED
+from ..discovery import DISCOVERIES
 from ..evaluation.protocols import PROTOCOLS
+from ..generators.registry import GENERATORS
 from ..methods import METHODS, get_method
 from ..networks.names import TIMM, network_names
 from ..teachers import TEACHERS
@@ -338,6 +340,8 @@ def schema() -> dict[str, Any]:
 
 def check(raw: Any) -> None:
     """Raises UserError naming the first key that is wrong, its value and what is allowed."""
+    for registry in (METHODS, DISCOVERIES, GENERATORS, PROTOCOLS):
+        registry.require_no_clash()
     Configuration.read(raw)
     _require_feasible(raw)
 
