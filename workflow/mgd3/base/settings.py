@@ -53,8 +53,10 @@ class _Unique:
 
 
 Sweep = Annotated[T, _Swept()]
-Natural = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+# Of anything that is counted; said only where it is passed.
+LARGEST = 10**9
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 ListOf = Annotated[list[T], Field(min_length=1)]
@@ -158,16 +160,19 @@ class Settings(BaseModel):
         }
 
     @classmethod
-    def also_taken(cls) -> dict[str, SettingField]:
-        """What may stand beside the settings where they are written, and is none of them."""
-        return {}
-
-    @classmethod
-    def read(cls, values: Any, where: str = "", *, sweeps: bool = False) -> dict[str, Any]:
+    def read(
+        cls,
+        values: Any,
+        where: str = "",
+        *,
+        sweeps: bool = False,
+        beside: Mapping[str, SettingField] = types.MappingProxyType({}),
+    ) -> dict[str, Any]:
         """Check settings as they are written.
 
         Args:
             where: what holds them, for the message.
+            beside: what may stand among them, and is none of them.
             sweeps: whether a list may stand for the values of a setting that sweeps.
 
         Returns:
@@ -179,7 +184,7 @@ class Settings(BaseModel):
         place = where or "the config"
         if not isinstance(values, Mapping):
             raise UserError(f"{place} is {short(values)}", "write keys and values")
-        known = {**cls.also_taken(), **cls.fields()}
+        known = {**beside, **cls.fields()}
         for key in sorted(map(str, values)):
             if key not in known:
                 raise UserError(*cls.unknown(key, where, known))
@@ -314,6 +319,8 @@ def read(kind: Any, value: Any, where: str) -> Any:
         mend = kinds[0]["ctx"]["mend"] if kinds and isinstance(value, str) else ""
         if not mend and isinstance(value, str) and (names := _names(kind)):
             mend = did_you_mean(value, names)
+        if isinstance(value, int) and value > LARGEST:
+            mend = f"give {wanted(kind)}, up to {LARGEST:,}"
         raise UserError(f"{where} is {short(value)}", mend or f"give {wanted(kind)}") from None
 
 
@@ -386,7 +393,7 @@ def _bound(mark: Any) -> str:
             return f"of at least {low:,}"
         case Gt(gt=low):
             return f"above {low:,}"
-        case Le(le=high):
+        case Le(le=high) if high != LARGEST:
             return f"of at most {high:,}"
         case Lt(lt=high):
             return f"below {high:,}"

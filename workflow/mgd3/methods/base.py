@@ -172,10 +172,7 @@ class MethodSettings(Settings):
     def require_whole(cls, settings: Mapping[str, Any]) -> None:
         """Raise UserError for settings, as a job is given them, that are not the method's or not
         all of them."""
-        for key in settings:
-            if key in cls.also_taken():
-                raise UserError(*cls.unknown(key, "settings", cls.fields()))
-        cls.read({**dict.fromkeys(cls.also_taken(), ""), **settings}, "settings")
+        cls.read(settings, "settings")
         if missing := [key for key in cls.fields() if key not in settings]:
             raise UserError(f"settings lacks the key {missing[0]!r}", "give every setting")
         cls.require_feasible(settings)

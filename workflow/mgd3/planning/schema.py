@@ -101,8 +101,8 @@ class DatasetChoice(Settings):
     ] = ABSENT
 
     @classmethod
-    def read(cls, values: Any, where: str = "", *, sweeps: bool = False) -> dict[str, Any]:
-        found = super().read(values, where)
+    def read(cls, values: Any, where: str = "", **how: Any) -> dict[str, Any]:
+        found = super().read(values, where, **how)
         if found["name"] not in NAMED and "root" not in found:
             raise UserError(
                 f"{where} lacks the key 'root'",
@@ -151,8 +151,8 @@ class Grid(Settings):
         }  # fmt: skip
 
     @classmethod
-    def read(cls, values: Any, where: str = "", *, sweeps: bool = False) -> dict[str, Any]:
-        if not (found := super().read(values, where)):
+    def read(cls, values: Any, where: str = "", **how: Any) -> dict[str, Any]:
+        if not (found := super().read(values, where, **how)):
             raise UserError(f"{where} is empty", f"give values of {', '.join(cls.fields())}")
         return found
 
@@ -226,7 +226,7 @@ class RunChoice(Settings):
     method: Annotated[str, OneOf(lambda: METHODS)]
 
     @classmethod
-    def read(cls, values: Any, where: str = "", *, sweeps: bool = False) -> dict[str, Any]:
+    def read(cls, values: Any, where: str = "", **how: Any) -> dict[str, Any]:
         if not isinstance(values, Mapping):
             raise UserError(f"{where} is {short(values)}", "write keys and values")
         if "method" not in values:
@@ -239,7 +239,7 @@ class RunChoice(Settings):
                 raise UserError(
                     f"{where}: method {name!r} takes no {key!r}", did_you_mean(key, known)
                 )
-        return method.read(values, where, sweeps=True)
+        return method.read(values, where, sweeps=True, beside=method.also_taken())
 
     @classmethod
     def schema(cls) -> dict[str, Any]:
