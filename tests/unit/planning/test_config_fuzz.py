@@ -14,11 +14,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from mgd3.base.errors import UserError
-from mgd3.planning.config import resolve
+from mgd3.planning.config import check, resolve, schema
 from mgd3.planning.layout import Layout
 from mgd3.planning.reading import read_yaml
 
@@ -155,3 +156,39 @@ def test_the_text_of_a_configuration_is_resolved_or_refused(part: int, tmp_path:
         except Exception as error:
             raise AssertionError(f"part {part}, number {number}: {text!r:.2000}") from error
     assert seen["refused"] > 10 and seen["resolved"] > 10, "both are tried"
+
+
+def strict() -> Any:
+    """A validator that is told what Python's readers of YAML tell apart: 10.0 is no integer."""
+    base = jsonschema.Draft202012Validator
+    whole = base.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    return jsonschema.validators.extend(base, type_checker=whole)(schema())
+
+
+def test_editors_are_told_what_is_read() -> None:
+    """Whatever the reader takes, the schema takes; what that refuses, it refuses, too, but for what
+    a schema cannot say (text of a file's name, more trainings than anyone waits for)."""
+    validator, verdicts = strict(), Counter()
+    shipped = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in FILES]
+    assert not [error for config in shipped for error in validator.iter_errors(config)]
+    for number in range(150):
+        draws = random.Random(f"schema {number}")
+        config = mutate(draws.choice(shipped), draws)
+        try:
+            check(config)
+            taken = True
+        except UserError:
+            taken = False
+        # Keys of JSON are text.
+        said = not _odd_keys(config) and validator.is_valid(config)
+        assert said or not taken, f"{number}: {config!r:.2000}"
+        verdicts[said, taken] += 1
+    assert verdicts[True, False] < verdicts[False, False] / 4, verdicts
+
+
+def _odd_keys(node: Any) -> bool:
+    if isinstance(node, dict):
+        return any(not isinstance(key, str) or _odd_keys(held) for key, held in node.items())
+    return isinstance(node, list) and any(map(_odd_keys, node))
