@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
+from .base import process
 from .base.errors import UserError, did_you_mean, explained
 from .stages import CONTRACTS
 from .stages.contract import Contract, Field, Job
@@ -142,5 +143,10 @@ def _kept_traceback(texts: Sequence[str]) -> Path:
     return Path(file.name)
 
 
+def console() -> NoReturn:
+    """The command `mgd3`: `main`, in a process of its own."""
+    process.run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

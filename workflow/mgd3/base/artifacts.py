@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from .identity import Identity
 from .shapes import misfit
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import torch
 
@@ -191,21 +192,46 @@ def save_tensors(
     """Write a safetensors file. `metadata` is any JSON value; the schema version is added."""
     from safetensors.torch import save_file
 
-    header = {_METADATA_KEY: json.dumps(_header(metadata, identity))}
     contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    _write_tensors(path, save_file, contiguous, metadata, identity)
+
+
+def save_arrays(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, Any],
+    identity: Identity | None = None,
+) -> None:
+    """Write the bytes that `save_tensors` writes for the same values, without importing torch."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    _write_tensors(path, save_file, contiguous, metadata, identity)
+
+
+def _write_tensors(
+    path: str | Path,
+    save_file: Callable[..., None],
+    tensors: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    identity: Identity | None,
+) -> None:
+    header = {_METADATA_KEY: json.dumps(_header(metadata, identity))}
     with atomic(path) as temporary:
-        save_file(contiguous, temporary, metadata=header)
+        save_file(tensors, temporary, metadata=header)
         if identity:
             headers.close_seal(temporary)
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def _opened(path: str | Path, framework: str = "numpy") -> Iterator[Any]:
+    """A safetensors file; tensors are read from it as those of `framework`, which is imported."""
     from safetensors import SafetensorError, safe_open
 
     require_file(path, "tensor file")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except SafetensorError as error:
         raise _damaged(path, error) from error
@@ -224,8 +250,30 @@ def load_tensors(
     Raises:
         UserError: the file is missing, damaged, lacks one of `names`, or is not what is expected.
     """
+    return _load(path, names, expecting, "pt")
+
+
+def load_arrays(
+    path: str | Path,
+    names: Iterable[str] | None = None,
+    expecting: Identity | str | None = None,
+) -> dict[str, np.ndarray]:
+    """`load_tensors` as NumPy arrays, without importing torch. There is no bfloat16 in NumPy.
+
+    Raises:
+        UserError: as `load_tensors`.
+    """
+    return _load(path, names, expecting, "numpy")
+
+
+def _load(
+    path: str | Path,
+    names: Iterable[str] | None,
+    expecting: Identity | str | None,
+    framework: str,
+) -> dict[str, Any]:
     _require(path, "tensor file", expecting)
-    with _opened(path) as file:
+    with _opened(path, framework) as file:
         wanted = list(file.keys()) if names is None else list(names)
         _require_entry(path, file, wanted)
         return {name: file.get_tensor(name) for name in wanted}
@@ -247,8 +295,8 @@ def tensor_shape(path: str | Path, name: str) -> tuple[int, ...]:
         return tuple(file.get_slice(name).get_shape())
 
 
-def tensor_rows(path: str | Path, name: str, chunk: int) -> Iterator[torch.Tensor]:
-    """A tensor in pieces of `chunk` rows, for one that is too large to hold.
+def tensor_rows(path: str | Path, name: str, chunk: int) -> Iterator[np.ndarray]:
+    """A tensor in pieces of `chunk` rows, as arrays, for one that is too large to hold.
 
     Raises:
         UserError: as `load_tensors`.
@@ -256,8 +304,9 @@ def tensor_rows(path: str | Path, name: str, chunk: int) -> Iterator[torch.Tenso
     with _opened(path) as file:
         _require_entry(path, file, [name])
         rows = file.get_slice(name)
-        for start in range(0, rows.get_shape()[0], chunk):
-            yield rows[start : start + chunk]
+        count = rows.get_shape()[0]
+        for start in range(0, count, chunk):
+            yield rows[start : min(start + chunk, count)]
 
 
 def tensor_metadata(path: str | Path, shape: Any = object) -> dict[str, Any]:
