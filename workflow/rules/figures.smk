@@ -17,7 +17,7 @@ rule trade_off:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["plots"],
+        version=VERSIONS["trade_off"],
     shell:
         "mgd3 trade-off {input:q} --output {output.png:q} > {log:q} 2>&1"
 
@@ -43,7 +43,7 @@ rule sample_map:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["plots"],
+        version=VERSIONS["sample_map"],
         rows=compact([run.row() for run in CONFIG.runs]),
     shell:
         "mgd3 sample-map --mapped {input:q} --runs {params.rows:q} --output {output.png:q}"
@@ -69,7 +69,7 @@ rule sweep_plot:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["plots"],
+        version=VERSIONS["sweep_plot"],
         rows=rows_of(CONFIG.runs),
     shell:
         "mgd3 sweep-plot {input:q} --runs {params.rows:q} --over {wildcards.setting:q}"
@@ -105,7 +105,7 @@ rule trade_off_images:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["plots"],
+        version=VERSIONS["trade_off_images"],
         rows=rows_of(LAYOUT.distilling),
     shell:
         "mgd3 trade-off-images --measured {input:q} --runs {params.rows:q}"
@@ -135,7 +135,7 @@ rule trade_off_over_stops:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["plots"],
+        version=VERSIONS["trade_off_over_stops"],
         rows=lambda wildcards: rows_of(unguided_and_stops(wildcards)),
     shell:
         "mgd3 trade-off-over-stops --measured {input:q} --runs {params.rows:q}"
@@ -155,7 +155,7 @@ rule decode_modes:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["trajectory"],
+        version=VERSIONS["decode_modes"],
         classes=shown_classes,
         size=lambda wildcards: LAYOUT.datasets[wildcards.dataset].size,
         folder=lambda wildcards: LAYOUT.generator_folder(
@@ -214,7 +214,7 @@ rule images_over_stops:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["figures"],
+        version=VERSIONS["images_over_stops"],
         rows=lambda wildcards: rows_of(unguided_and_stops(wildcards)),
     shell:
         "mgd3 images-over-stops --runs {params.rows:q} --sets {input.sets:q}"
@@ -238,7 +238,7 @@ rule trajectories:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["figures"],
+        version=VERSIONS["trajectories"],
         rows=lambda wildcards: rows_of(traced_runs(wildcards)),
     shell:
         "mgd3 trajectories --runs {params.rows:q} --recorded {input.recorded:q}"
@@ -265,7 +265,7 @@ rule modes_and_samples_of:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["figures"],
+        version=VERSIONS["modes_and_samples"],
     shell:
         "mgd3 modes-and-samples --distilled {input.distilled:q} --decoded {input.modes:q}"
         " --output {output.png:q} > {log:q} 2>&1"

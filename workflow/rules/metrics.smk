@@ -59,7 +59,7 @@ rule judge_originals:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["judge"],
+        version=VERSIONS["judge_originals"],
         dataset=dataset_choice,
         folder=lambda wildcards, input: str(Path(input.teacher[0]).parent),
     shell:
@@ -122,7 +122,7 @@ rule measures_table:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["measure"],
+        version=VERSIONS["measures_table"],
         rows=compact([run.row() for run in CONFIG.runs]),
     shell:
         "mgd3 measures-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
@@ -147,7 +147,7 @@ rule claims_of_measures:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["claims"],
+        version=VERSIONS["claims_of_measures"],
         rows=compact([run.row() for run in CONFIG.runs]),
         title=CONFIG.name,
     shell:

@@ -138,7 +138,7 @@ rule overview:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["figures"],
+        version=VERSIONS["overview"],
     shell:
         "mgd3 overview {input:q} --output {output.png:q} > {log:q} 2>&1"
 
@@ -160,7 +160,7 @@ rule cost_plot:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["plots"],
+        version=VERSIONS["cost_plot"],
     shell:
         "mgd3 cost-plot {input.results:q} --costs {input.costs:q} --output {output.png:q} > {log:q} 2>&1"
 
@@ -184,7 +184,7 @@ rule grid:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["figures"],
+        version=VERSIONS["grid"],
     shell:
         "mgd3 grid --distilled {input:q} --output {output:q} > {log:q} 2>&1"
 

@@ -218,7 +218,7 @@ rule tune_surface:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["tune_report"],
+        version=VERSIONS["tune_surface"],
     shell:
         "mgd3 tune-surface {input:q} --tuning {wildcards.tuning:q} --output {output.png:q}"
         " > {log:q} 2>&1"

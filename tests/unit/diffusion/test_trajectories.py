@@ -141,10 +141,10 @@ def test_the_command_writes_what_the_function_does(job, tmp_path):
         "dataset": '"digits"', "index": tmp_path / "index", "method": "mgd3",
         "settings": json.dumps(job.settings), "classes": json.dumps(CLASSES), "ipc": 4,
         "generation-seed": 0, "generator": job.generator, "modes": job.modes, "device": "cpu",
-        "output": tmp_path / "b",
+        "output": tmp_path / "b.safetensors",
     }  # fmt: skip
     assert main(["trajectory", *(f"--{key}={value}" for key, value in arguments.items())]) == 0
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 def test_decoded_modes_are_those_of_the_decoder_by_class(job, tmp_path):

@@ -143,11 +143,11 @@ def test_the_stages_make_a_set_of_it(job_of, case, digits, teacher_folder, tmp_p
     common += ["--settings", json.dumps(job.settings), "--ipc", "1", "--generation-seed", "0"]
     if "teacher" in METHODS[method].needs:
         common += ["--teacher-folder", str(teacher_folder)]
-    blocks = [tmp_path / "block0", tmp_path / "block1"]
+    blocks = [tmp_path / f"block{k}.safetensors" for k in range(2)]
     for block, classes in zip(blocks, (CLASSES[:2], CLASSES[2:]), strict=True):
         options = ["--classes", json.dumps(classes), "--output", str(block), "--device", "cpu"]
         assert main(["sample", *common, *options]) == 0
-    images, manifest = tmp_path / "images", tmp_path / "manifest"
+    images, manifest = tmp_path / "images.safetensors", tmp_path / "manifest.parquet"
     assert main(["collect", "--blocks", *map(str, blocks), "--classes", json.dumps(CLASSES),
                  "--output", str(images), "--manifest", str(manifest)]) == 0  # fmt: skip
     assert artifacts.load_tensors(images)["images"].shape == (3, 3, 32, 32)

@@ -106,7 +106,7 @@ def test_a_set_is_judged_in_the_words_of_its_teacher(teacher_folder, tmp_path):
 def test_originals_are_the_training_images_resized_as_for_a_test(teacher_folder, tmp_path):
     dataset = make_dataset("digits")
     write_index(dataset, tmp_path / "index")
-    output = tmp_path / "originals"
+    output = tmp_path / "originals.safetensors"
     options = ["--dataset", '"digits"', "--index", str(tmp_path / "index"), "--device", "cpu"]
     options += ["--teacher", "resnet10-64", "--teacher-folder", str(teacher_folder)]
     assert main(["judge-originals", *options, "--output", str(output)]) == 0
@@ -178,7 +178,7 @@ def test_the_tables_have_columns_of_the_teacher_or_say_that_there_is_none(judged
         measure([tmp_path / "latents"], tmp_path / "index", samples, of, output,
                 tmp_path / "points", *options)  # fmt: skip
         runs = [{"run": run, "label": run} for run in files]
-        summarise([output], runs, tmp_path / str(teacher))
+        summarise([output], runs, tmp_path / str(teacher) / "metrics.csv")
         table = pd.read_csv(tmp_path / str(teacher) / "metrics.csv").set_index(["space", "run"])
         text = (tmp_path / str(teacher) / "metrics.md").read_text()
         if teacher:
@@ -199,9 +199,9 @@ def test_the_stages_judge_a_set(teacher_folder, tmp_path):
     write_set(tmp_path / "set")
     common = ["judge", "--distilled", str(tmp_path / "set"), "--teacher", "resnet10-64"]
     common += ["--teacher-folder", str(teacher_folder), "--device", "cpu"]
-    assert main([*common, "--output", str(tmp_path / "a")]) == 0
+    assert main([*common, "--output", str(tmp_path / "a.safetensors")]) == 0
     names = ["--teacher-classes", json.dumps(CLASSES)]
-    assert main([*common, *names, "--output", str(tmp_path / "b")]) == 0
+    assert main([*common, *names, "--output", str(tmp_path / "b.safetensors")]) == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

@@ -178,7 +178,9 @@ def test_normalisation_is_one_min_max_over_methods_and_classes(tmp_path):
 def test_the_table_is_of_all_generation_seeds(tmp_path):
     runs = {"narrow": 0.1, "wide": 3.0}
     files = [written(tmp_path, runs, seed) for seed in (0, 1)]
-    summarise(files, [{"run": run, "label": f"The {run}"} for run in runs], tmp_path)
+    summarise(
+        files, [{"run": run, "label": f"The {run}"} for run in runs], tmp_path / "metrics.csv"
+    )
     table = pd.read_csv(tmp_path / "metrics.csv")
     assert table["n"].tolist() == [2] * 4
     assert set(table["method"]) == {"The narrow", "The wide"}

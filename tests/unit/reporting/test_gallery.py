@@ -22,9 +22,8 @@ from mgd3.base.errors import UserError
 from mgd3.cli import main
 from mgd3.data import make_dataset
 from mgd3.data.index import Index, write_index
-from mgd3.reporting.gallery import exhibit
 from mgd3.reporting.gallery import page as pages
-from mgd3.reporting.gallery.exhibit import RealImages, nearest
+from mgd3.reporting.gallery.exhibit import RealImages, exhibit, nearest
 from mgd3.reporting.gallery.page import Edition, gallery
 from mgd3.reporting.tables.results import COLUMNS
 from workplace import own_images

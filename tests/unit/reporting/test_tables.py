@@ -441,7 +441,9 @@ def test_stage_writes_the_same_bytes_twice_and_prints(scores, tmp_path):
     for name in ("one", "two"):
         files = scores.files if name == "one" else scores.files[::-1]
         out = tmp_path / name
-        tables(rows, files, output_dir=out, paper=PAPER, reported=REPORTED, title="Demo")
+        tables(
+            rows, files, output=out / "results.csv", paper=PAPER, reported=REPORTED, title="Demo"
+        )
     for suffix in ("csv", "md", "tex"):
         assert (tmp_path / f"one/results.{suffix}").read_bytes() == (
             tmp_path / f"two/results.{suffix}"

@@ -14,7 +14,9 @@ import ast
 import functools
 import hashlib
 import importlib
+import inspect
 import json
+import textwrap
 from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from mgd3.evaluation.protocols import PROTOCOLS, Protocol
 from mgd3.generators.families import FAMILIES
 from mgd3.methods import METHODS
 from mgd3.planning.owners import OWNERS, owner_version
-from mgd3.stages import VERSIONS
+from mgd3.stages import JOBS, VERSIONS
+from mgd3.stages.contract import Job
 from mgd3.teachers import TEACHERS, TeacherRecipe
 
 PACKAGE = Path(mgd3.__file__).parent
@@ -63,45 +66,6 @@ CALLER = {
     "protocol": "evaluate",
     "generator": "latents",
     "teacher": "train_teacher",
-}
-
-# What the jobs of methods are given.
-_GIVEN = ("data.registry", "data.index")
-ENTRIES: dict[str, list[str]] = {
-    "fetch_dataset": ["data.archives"],
-    "index": ["data.index"],
-    "train_vae": ["generators.training"],
-    "train_generator": ["generators.training"],
-    "finetune_generator": ["generators.finetuning"],
-    "fetch_generator": ["generators.fetch"],
-    "latents": ["generators.latents"],
-    "modes": ["discovery.modes"],
-    "train_teacher": ["teachers.training"],
-    "fetch_teacher": ["teachers.pretrained"],
-    "sample": ["methods.blocks", *_GIVEN],
-    "collect": ["methods.blocks"],
-    "export": ["reporting.export"],
-    "pixels": ["data.pixels"],
-    "relabel": ["evaluation.relabel"],
-    "evaluate": ["evaluation.stage"],
-    "tables": ["reporting.tables"],
-    "cost": ["reporting.cost"],
-    "claims": ["reporting.claims"],
-    "settings_table": ["reporting.settings_table"],
-    "tables_page": ["reporting.tables_page"],
-    "embed": ["metrics.stage"],
-    "measure": ["metrics.stage", "metrics.summary"],
-    "tune_rung": ["tuning.rungs"],
-    "tune_sample": ["tuning.trials", *_GIVEN],
-    "tune_proxy": ["tuning.trials"],
-    "tune_train": ["tuning.trials"],
-    "tune_report": ["tuning.report", "tuning.surface"],
-    "judge": ["metrics.judging"],
-    "trajectory": ["methods.trajectories", *_GIVEN],
-    "plots": ["reporting.plots", "reporting.comparisons"],
-    "figures": ["reporting.figures"],
-    "exhibit": ["reporting.gallery.exhibit"],
-    "gallery": ["reporting.gallery.page"],
 }
 
 
@@ -161,6 +125,22 @@ def imports(node: ast.AST, module: str, is_package: bool) -> list[str]:
     return found
 
 
+def entries(stage: str) -> list[str]:
+    """The modules that a job imports when it runs: those of its contract's own methods."""
+    job, found = JOBS[stage.replace("_", "-")], []
+    for cls in job.__mro__[: job.__mro__.index(Job)]:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        found += imports(tree, cls.__module__.removeprefix("mgd3."), False)
+    return found
+
+
+def contract(stage: str) -> str:
+    """A digest of the contract itself."""
+    job = JOBS[stage.replace("_", "-")]
+    parts = job.__mro__[: job.__mro__.index(Job)]
+    return digest([plain(ast.parse(textwrap.dedent(inspect.getsource(cls)))) for cls in parts])
+
+
 def is_data(node: ast.AST, module: str) -> bool:
     """Whether a statement makes entries of a registry, which count for their owner alone."""
     names = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
@@ -173,14 +153,14 @@ def is_data(node: ast.AST, module: str) -> bool:
     return bool(entries) and all(isinstance(entry, kinds) for entry in entries)
 
 
-def closure(entries: list[str], without: Container[str] = ()) -> dict[str, str]:
+def closure(begin: list[str], without: Container[str] = ()) -> dict[str, str]:
     """Hash of every module reachable from the entries, by its dotted name.
 
     Args:
         without: modules that are not entered.
     """
     hashes: dict[str, str] = {}
-    todo = list(entries)
+    todo = list(begin)
     while todo:
         module = todo.pop()
         if module in hashes or module in without or file_of(module) is None:
@@ -205,15 +185,15 @@ def looked_at(module: str) -> tuple[str, list[str]]:
 
 
 def stage_closure(stage: str) -> dict[str, str]:
-    return closure(ENTRIES[stage], OWNED - set(ENTRIES[stage]))
+    return closure(entries(stage), OWNED - set(entries(stage)))
 
 
 def owner_closure(kind: str, name: str) -> dict[str, str]:
     """What is reached from an owner's files, but for what each job of its stage runs."""
-    entries = OWN_ENTRIES[kind, name]
-    shared = stage_closure(CALLER[kind]).keys() - set(entries)
+    own = OWN_ENTRIES[kind, name]
+    shared = stage_closure(CALLER[kind]).keys() - set(own)
     # One owner of a kind may use another: a prior begins with the images of the method `random`.
-    return closure(entries, shared)
+    return closure(own, shared)
 
 
 def digest(value: Any) -> str:
@@ -222,7 +202,10 @@ def digest(value: Any) -> str:
 
 def closures() -> dict[str, list[Any]]:
     """[version, digest] of every stage and owner."""
-    stages = {stage: [VERSIONS[stage], digest(stage_closure(stage))] for stage in ENTRIES}
+    stages = {
+        stage: [version, digest([contract(stage), stage_closure(stage)])]
+        for stage, version in VERSIONS.items()
+    }
     owners = {
         f"{kind} {name}": [
             owner_version(kind, name),
@@ -233,20 +216,19 @@ def closures() -> dict[str, list[Any]]:
     return {**stages, **owners}
 
 
-def test_every_stage_has_a_version_and_an_entry():
-    assert set(ENTRIES) == set(VERSIONS)
-    for entries in ENTRIES.values():
-        assert all(file_of(entry) for entry in entries)
+def test_every_stage_runs_something():
+    for stage in VERSIONS:
+        assert stage_closure(stage), stage
 
 
 def test_closures_hold_what_a_stage_runs():
     assert {"", "discovery.modes", "generators.latents", "generators.vae", "base.seeding"} <= set(
-        closure(ENTRIES["modes"])
+        closure(entries("modes"))
     )
     assert {"diffusion.sampling", "diffusion.guidance"} <= set(owner_closure("method", "mgd3"))
-    assert "data.embedded" in closure(ENTRIES["sample"])
-    assert "networks.augment" in closure(ENTRIES["evaluate"])
-    assert not {"cli", "reporting.tables", "reporting.figures"} & set(closure(ENTRIES["sample"]))
+    assert "data.embedded" in closure(entries("sample"))
+    assert "networks.augment" in closure(entries("evaluate"))
+    assert not {"cli", "reporting.tables", "reporting.figures"} & set(closure(entries("sample")))
 
 
 def test_docstrings_and_comments_do_not_count():
@@ -257,8 +239,8 @@ def test_docstrings_and_comments_do_not_count():
 
 def test_every_owner_has_an_entry():
     assert set(OWN_ENTRIES) == {(kind, name) for kind, of in OWNERS.items() for name in of}
-    for entries in OWN_ENTRIES.values():
-        assert all(file_of(entry) for entry in entries)
+    for own in OWN_ENTRIES.values():
+        assert all(file_of(entry) for entry in own)
 
 
 def test_an_owner_s_code_is_its_own():
@@ -266,10 +248,10 @@ def test_an_owner_s_code_is_its_own():
     rded, herding = owner_closure("method", "rded"), owner_closure("method", "herding")
     assert {"methods.rded", "methods.selection.rded"} <= set(rded)
     assert not {"methods.rded", "methods.selection.rded"} & set(herding)
-    for stage in ENTRIES:
+    for stage in VERSIONS:
         held = set(stage_closure(stage))
         assert not {"methods.rded", "methods.matching.idc", "discovery.gmm"} & held, stage
-        assert not {"evaluation.protocols.soft", "evaluation.soft"} & held - set(ENTRIES[stage])
+        assert not {"evaluation.protocols.soft", "evaluation.soft"} & held - set(entries(stage))
     assert "evaluation.soft" not in owner_closure("protocol", "hard")
     assert "methods.matching.idc" in owner_closure("method", "idc")
     assert "methods.matching.idc" not in owner_closure("method", "dc")
@@ -281,10 +263,10 @@ def test_an_owner_s_code_is_its_own():
 
 
 def test_every_module_that_a_job_can_run_is_of_a_stage_or_an_owner():
-    recorded = {m for stage in ENTRIES for m in stage_closure(stage)}
+    recorded = {m for stage in VERSIONS for m in stage_closure(stage)}
     recorded |= {m for owner in OWN_ENTRIES for m in owner_closure(*owner)}
-    once = {m for entries in ENTRIES.values() for m in closure(entries)}
-    once |= {m for entries in OWN_ENTRIES.values() for m in closure(entries)}
+    once = {m for stage in VERSIONS for m in closure(entries(stage))}
+    once |= {m for own in OWN_ENTRIES.values() for m in closure(own)}
     assert once <= recorded
 
 
@@ -309,4 +291,4 @@ def test_the_code_of_each_stage_and_owner_is_that_of_its_version():
 if __name__ == "__main__":
     record = closures()
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"recorded {len(ENTRIES)} stages and {len(OWN_ENTRIES)} owners")
+    print(f"recorded {len(VERSIONS)} stages and {len(OWN_ENTRIES)} owners")

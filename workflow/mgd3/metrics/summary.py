@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..base import artifacts
+from ..base.tables import read_csv
 
 MEASURES = (
     "diversity",
@@ -40,8 +41,9 @@ def by_class(samples: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output_dir: Path) -> None:
-    """Write `metrics_classes.csv`, `metrics.csv` and `metrics.md` from files of `measure`.
+def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output: Path) -> None:
+    """Write a metrics.csv to `output` from files of `measure`, beside it the same as Markdown, and
+    the measures by class: `metrics.md` and `metrics_classes.csv`.
 
     Each file is one data set, IPC and generation seed; `runs` give the labels and the order. Means
     and deviations (ddof 0) of the table are over generation seeds.
@@ -60,9 +62,21 @@ def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output_dir:
     table = grouped.mean().join(spread).join(grouped.size().rename("n"))
     table = table.reset_index()
     table.insert(4, "method", table["run"].map(labels))
-    artifacts.save_text(output_dir / "metrics_classes.csv", classes.to_csv(index=False))
-    artifacts.save_text(output_dir / "metrics.csv", table.to_csv(index=False))
-    artifacts.save_text(output_dir / "metrics.md", _markdown(table, headers))
+    by_class_file = output.with_name(f"{output.stem}_classes.csv")
+    artifacts.save_text(by_class_file, classes.to_csv(index=False))
+    artifacts.save_text(output, table.to_csv(index=False))
+    artifacts.save_text(output.with_suffix(".md"), _markdown(table, headers))
+
+
+def load_classes(path: Path, measures: Sequence[str]) -> pd.DataFrame:
+    """Some of the measures by class that `summarise` wrote. Raises UserError as `read_csv`."""
+    return read_csv(
+        path,
+        text=["run", "class", "space", "dataset"],
+        numbers=["ipc", "generation_seed", *measures],
+        optional=["method"],
+        mend="give a metrics_classes.csv, which `mgd3 measures-table` writes",
+    )
 
 
 def _markdown(table: pd.DataFrame, headers: Sequence[dict[str, Any]]) -> str:

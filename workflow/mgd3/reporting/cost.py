@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..base.artifacts import save_text
 from ..base.records import lineage, record_of
+from ..base.tables import read_csv
 from .tables.scores import load_scores
 
 # Stages in the order of the work, and what a run pays them for.
@@ -39,6 +40,16 @@ STAGES = {
 MADE_ANYWAY = ("index", "fetch-generator", "train-vae", "train-generator")
 COLUMNS = ["dataset", "ipc", "run", "label", "stage", "part", "jobs", "seconds", "device",
            "peak_memory_gb", "sets", "images"]  # fmt: skip
+
+
+def load_costs(path: Path) -> pd.DataFrame:
+    """The table that `cost` wrote. Raises UserError as `read_csv`."""
+    return read_csv(
+        path,
+        text=["dataset", "run", "label", "stage", "part", "device"],
+        numbers=["ipc", "jobs", "seconds", "peak_memory_gb", "sets", "images"],
+        mend="give what `mgd3 cost` wrote",
+    )
 
 
 def cost(runs: Sequence[Mapping[str, Any]], scores: Sequence[Path], output: Path) -> None:

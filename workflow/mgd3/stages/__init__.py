@@ -1,42 +1,21 @@
-"""The version of each stage: a number to raise when its results change.
+"""The contract of every job, one file a family, and the commands beside them.
 
-Rules pass it as a parameter, so that raising it reruns the stage and what lies below. Code itself
-is no input: a changed docstring must not encode ImageNet again.
+Importable in milliseconds: the work is imported when it runs. `VERSIONS` is what rules pass as a
+parameter, by stage with underscores.
 """
 
-VERSIONS: dict[str, int] = {
-    "fetch_dataset": 1,
-    "index": 2,
-    "train_vae": 1,
-    "finetune_generator": 1,
-    "train_generator": 1,
-    "fetch_generator": 1,
-    "latents": 2,
-    "modes": 3,
-    "train_teacher": 1,
-    "fetch_teacher": 1,
-    "sample": 3,
-    "collect": 1,
-    "export": 1,
-    "pixels": 1,
-    "relabel": 1,
-    "evaluate": 1,
-    "tables": 3,
-    "cost": 2,
-    "claims": 1,
-    "settings_table": 1,
-    "tables_page": 1,
-    "embed": 1,
-    "tune_rung": 1,
-    "tune_sample": 2,
-    "tune_proxy": 1,
-    "tune_train": 1,
-    "tune_report": 1,
-    "judge": 1,
-    "measure": 2,
-    "trajectory": 1,
-    "plots": 3,
-    "figures": 2,
-    "exhibit": 1,
-    "gallery": 1,
-}
+from __future__ import annotations
+
+from importlib import import_module
+
+from .contract import CONTRACTS, Job
+
+__all__ = ["CONTRACTS", "JOBS", "VERSIONS"]
+
+# In the order of the work, which is that of `mgd3 --help`.
+for _family in ("data", "generators", "discovery", "methods", "teachers", "evaluation", "metrics",
+                "reporting", "tuning", "commands"):  # fmt: skip
+    import_module(f"{__name__}.{_family}")
+
+JOBS: dict[str, type[Job]] = {n: c for n, c in CONTRACTS.items() if issubclass(c, Job)}
+VERSIONS: dict[str, int] = {name.replace("-", "_"): job.version for name, job in JOBS.items()}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.errors import UserError
+from ..base.tables import read_csv
 from ..reporting.drawing import MUTED, figure
 
 NAMES = {
@@ -19,6 +20,16 @@ NAMES = {
     "steps": "sampling steps",
     "strength": "strength",
 }
+
+
+def load(path: Path) -> pd.DataFrame:
+    """A tuning.csv, as `mgd3 tune-report` writes it. Raises UserError as `read_csv`."""
+    return read_csv(
+        path,
+        text=["tuning", "method", "dataset", "run"],
+        numbers=["ipc", "trial", "proxy"],
+        mend="give the tuning.csv that `mgd3 tune-report` wrote",
+    )
 
 
 def surface(table: pd.DataFrame, tuning: str, output: Path) -> None:

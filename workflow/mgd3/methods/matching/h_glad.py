@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ...base import artifacts
+from ...base.checkpoint import Unfinished
 from ...base.errors import UserError
 from ...base.memory import halving
 from ...diffusion.synthesis import Decode, chunk_size, decoding
@@ -75,24 +74,22 @@ class _Passed:
 
     def __init__(self, job: Job) -> None:
         self._classes = job.classes
-        self._path = job.unfinished and job.unfinished.with_name(f"{job.unfinished.name}.passed")
-        # As it reads after a round trip through JSON (tuples become lists).
-        self._identity: dict[str, Any] = json.loads(json.dumps(priors.identity_of(job)))
+        self._kept = job.unfinished and Unfinished(
+            job.unfinished.with_name(f"{job.unfinished.name}.passed"), priors.identity_of(job)
+        )
 
     def restore(self) -> tuple[int, dict[str, Tensor]]:
         """How many, and the features to begin the next with; 0 for none."""
-        if self._path is None or not self._path.is_file():
+        state = self._kept.load() if self._kept else None
+        if state is None:
             return 0, {}
-        metadata = artifacts.tensor_metadata(self._path)
-        if metadata["identity"] != self._identity:
-            return 0, {}
-        return metadata["stages"], artifacts.load_tensors(self._path, self._classes)
+        # In the order of the job, by which the checkpoint of a stage tells classes apart.
+        return state.note["stages"], {name: state.tensors[name] for name in self._classes}
 
     def keep(self, stages: int, features: dict[str, Tensor]) -> None:
-        if self._path is not None:
-            metadata = {"identity": self._identity, "stages": stages}
-            artifacts.save_tensors(self._path, features, metadata)
+        if self._kept:
+            self._kept.save(features, {"stages": stages})
 
     def remove(self) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        if self._kept:
+            self._kept.remove()

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ...base.artifacts import save_text
+from ...metrics.summary import load_classes
+from ..cost import load_costs
 from ..tables import load_scores
 from .ledger import load_claims
 from .render import markdown
@@ -42,7 +44,7 @@ def claims(
     held, scores = load_claims(ledger, paper), load_scores(score_files)
     rows = [
         *by_accuracy(held, scores, runs),
-        *by_hours(held, pd.read_csv(costs), scores, runs),
+        *by_hours(held, load_costs(costs), scores, runs),
     ]
     _write(rows, [c for c in held if c.measure != "diversity"], title, output)
 
@@ -59,7 +61,7 @@ def claims_of_measures(
 ) -> None:
     """The same of diversity, from the `metrics_classes.csv` of stage `measures-table`."""
     held, scores = load_claims(ledger, paper), load_scores(score_files)
-    rows = by_diversity(held, pd.read_csv(measures), scores, runs)
+    rows = by_diversity(held, load_classes(measures, ["diversity_01"]), scores, runs)
     _write(rows, [c for c in held if c.measure == "diversity"], title, output)
 
 

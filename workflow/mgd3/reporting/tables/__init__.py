@@ -12,6 +12,7 @@ import pandas as pd
 
 from ...base.artifacts import save_text
 from ...base.errors import UserError
+from ...base.tables import read_csv
 from .paper import load_paper
 from .render import latex, markdown, terminal
 from .results import COLUMNS, make_tables
@@ -20,18 +21,19 @@ from .scores import load_scores
 __all__ = ["load_paper", "load_results", "load_scores", "make_tables", "print_table", "tables"]
 
 VERSION = 1
+_MEND = "give a results.csv; or delete it and run the stage that makes it: mgd3 tables"
 
 
 def tables(
     runs: Sequence[Mapping[str, Any]],
     score_files: Sequence[Path],
     *,
-    output_dir: Path,
+    output: Path,
     paper: Path,
     reported: Path,
     title: str,
 ) -> None:
-    """Write `results.csv`, `results.md` and `results.tex` into `output_dir`.
+    """Write a results.csv to `output`, and the same as Markdown and LaTeX beside it.
 
     Args:
         runs: the rows in order, each {"run": slug, "label", "method", "generator"}.
@@ -42,7 +44,6 @@ def tables(
     Raises:
         UserError: see `load_scores`, `load_paper` and `make_tables`.
     """
-    output_dir = Path(output_dir)
     results = make_tables(
         load_scores(score_files),
         runs,
@@ -52,9 +53,9 @@ def tables(
     csv = results.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     # People and machines see the same numbers, rounded once.
     results = _parse(io.StringIO(csv))
-    save_text(output_dir / "results.md", markdown(results, title))
-    save_text(output_dir / "results.tex", latex(results, title))
-    save_text(output_dir / "results.csv", csv)
+    save_text(output.with_suffix(".md"), markdown(results, title))
+    save_text(output.with_suffix(".tex"), latex(results, title))
+    save_text(output, csv)
 
 
 def load_results(path: Path) -> pd.DataFrame:
@@ -63,19 +64,17 @@ def load_results(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it is missing, or is another file.
     """
-    if not Path(path).is_file():
-        raise UserError(f"table not found: {path}", "run the stage that makes it: mgd3 tables")
     results = _parse(path)
     if missing := [c for c in COLUMNS if c not in results]:
-        raise UserError(f"{path} has no column {missing[0]!r}", "delete it and run `mgd3 tables`")
+        raise UserError(f"{path} has no column {missing[0]!r}", _MEND)
     return results
 
 
 def _parse(source: Path | TextIO) -> pd.DataFrame:
     # Missing figures are empty; a data set may well be called `null`.
     text = ["dataset", "run", "label", "method", "protocol", "network"]
-    types = dict.fromkeys(text, str)
-    return pd.read_csv(source, dtype=types, keep_default_na=False, na_values=[""])
+    numbers = [c for c in COLUMNS if c.endswith(("_mean", "_std", "_n", "_low", "_high"))]
+    return read_csv(source, text=text, numbers=["ipc", *numbers], mend=_MEND)
 
 
 def print_table(path: Path, *, file: TextIO | None = None) -> None:

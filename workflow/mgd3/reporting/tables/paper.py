@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ...base.errors import UserError
+from ...base.tables import read_csv
 from ...methods import METHODS
 
 COLUMNS = [
@@ -102,12 +103,11 @@ def load_paper(path: Path, metric: str = "accuracy") -> pd.DataFrame:
     Raises:
         UserError: the file is missing or lacks a column.
     """
-    if not Path(path).is_file():
-        raise UserError(f"published results not found: {path}", "restore workflow/mgd3/resources")
     text = [c for c in COLUMNS if c not in ("mean", "std")]
-    table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(text, str))
+    mend = "restore workflow/mgd3/resources"
+    table = read_csv(path, text=text, missing=(), mend=mend)
     if missing := [c for c in COLUMNS if c not in table]:
-        raise UserError(f"{path} has no column {missing[0]!r}", "restore workflow/mgd3/resources")
+        raise UserError(f"{path} has no column {missing[0]!r}", mend)
     table = table[table.metric == metric].copy()
     for column in ("mean", "std"):
         table[column] = pd.to_numeric(table[column], errors="coerce")

@@ -1,0 +1,100 @@
+"""Commands: they show and check, and have no record, version or rule."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from . import fields, formats
+from .contract import CONTRACTS, Command, Job, Positional
+from .fields import Path_
+
+
+class Show(Command):
+    """Print a table of results."""
+
+    results: Annotated[formats.AnyFile, Positional(), "a results.csv"]
+
+    def run(self) -> None:
+        from ..reporting.tables import print_table
+
+        print_table(self.results)
+
+
+class Verify(Command):
+    """Check a tree of results against the hashes in its records."""
+
+    tree: Annotated[Path, Path_(), Positional(), "a folder of results"]
+
+    def run(self) -> int:
+        from ..base.records import print_verdict
+
+        return 0 if print_verdict(self.tree) else 1
+
+
+class Plan(Command):
+    """What a configuration will cost: one batch of each stage, timed here."""
+
+    configs: Annotated[
+        formats.AnyFiles, Positional(), "YAML files; later ones win, as with --configfile"
+    ]
+    device: fields.Device = "auto"
+    threads: fields.Threads | None = None
+
+    def run(self) -> None:
+        from ..base.device import pick_device
+        from ..planning.config import preflight, read_configs, resolve
+        from ..planning.plan import plan, table
+
+        config = resolve(read_configs(self.configs))
+        preflight(config)
+        device = pick_device(config.device if self.device == "auto" else self.device)
+        print(table(plan(config, Path.cwd(), device), device))
+
+
+class Schema(Command):
+    """Print the schema of the configuration."""
+
+    def run(self) -> None:
+        import yaml
+
+        from ..planning.config import schema
+
+        header = "# Made from the registries by `mgd3 schema`; a test checks that it is current.\n"
+        sys.stdout.write(header + yaml.safe_dump(schema(), sort_keys=False, allow_unicode=True))
+
+
+class Stages(Command):
+    """Print the table of stages: what each takes, reads and writes (docs/stages.md)."""
+
+    def run(self) -> None:
+        sys.stdout.write(stages_table())
+
+
+def stages_table() -> str:
+    """Every job, then every command, as Markdown."""
+    lines = [
+        "# Stages",
+        "",
+        "Made from the contracts by `mgd3 stages > docs/stages.md`; a test checks that it is "
+        "current. `mgd3 STAGE --help` tells more of each.",
+        "",
+        "| job | version | does | takes |",
+        "| --- | --: | --- | --- |",
+    ]
+    for contract in CONTRACTS.values():
+        if issubclass(contract, Job):
+            lines.append(
+                f"| `{contract.stage}` | {contract.version} | {contract.doc} | {_takes(contract)} |"
+            )
+    lines += ["", "| command | does | takes |", "| --- | --- | --- |"]
+    for contract in CONTRACTS.values():
+        if issubclass(contract, Command):
+            lines.append(f"| `{contract.stage}` | {contract.doc} | {_takes(contract)} |")
+    return "\n".join([*lines, ""])
+
+
+def _takes(contract: type[Job] | type[Command]) -> str:
+    found = (f"`{f.flag}`" if f.required else f"[`{f.flag}`]" for f in contract.fields())
+    return " ".join(found)

@@ -1,0 +1,71 @@
+"""Folders that jobs read and write: generators' and teachers'. Their files are told when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from .fields import InFolder, OutFolder
+
+
+def _vae_files() -> Iterable[str]:
+    from ..generators.registry import VAE_FILES
+
+    return VAE_FILES
+
+
+def _dit_files() -> Iterable[str]:
+    from ..generators.registry import DIT_FILES
+
+    return DIT_FILES
+
+
+def _trained_files() -> Iterable[str]:
+    return (*_vae_files(), *_dit_files())
+
+
+def _teacher_files(*_: Any) -> Iterable[str]:
+    from ..teachers import TEACHER_FILES
+
+    return TEACHER_FILES
+
+
+def _present(folder: Path, files: Iterable[str]) -> list[str]:
+    return [file for file in files if (folder / file).is_file()]
+
+
+def _whole(folder: Path, _: Any) -> list[str]:
+    from ..generators.registry import folder_files
+
+    return _present(folder, folder_files(folder))
+
+
+def _vae(folder: Path, _: Any) -> list[str]:
+    return _present(folder, _vae_files())
+
+
+def _needed(folder: Path, job: Any) -> list[str]:
+    """What a method is given: another method's job may be training the rest meanwhile."""
+    from ..methods import get_method
+
+    return (_whole if "generator" in get_method(job.method).needs else _vae)(folder, job)
+
+
+_HELP = "pipeline folder of a generator"
+Generator = Annotated[Path, InFolder(_whole), _HELP]
+GeneratorOfMethod = Annotated[Path, InFolder(_needed), _HELP]
+GeneratorsVae = Annotated[Path, InFolder(_vae), f"{_HELP}: its VAE is read"]
+Base = Annotated[
+    Path, InFolder(_whole, setting=False), "pipeline folder of the generator to start from"
+]
+Teacher = Annotated[
+    Path, InFolder(_teacher_files, required=_teacher_files), "of a trained or fetched teacher"
+]
+
+# Their files lie in several folders; the record lies beside the part that is named.
+TrainedVae = Annotated[Path, OutFolder(_vae_files, part="vae")]
+TrainedDit = Annotated[Path, OutFolder(_dit_files, part="transformer", reads=_vae_files)]
+FinetunedDit = Annotated[Path, OutFolder(_trained_files, part="transformer")]
+Fetched = Annotated[Path, OutFolder(part=".")]
+TrainedTeacher = Annotated[Path, OutFolder(_teacher_files)]

@@ -1,0 +1,201 @@
+"""Jobs of the methods: blocks of a distilled set, the whole, and how images came to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..base.errors import UserError, did_you_mean
+from ..base.shapes import misfit, shortened
+from . import fields, folders, formats
+from .contract import Job
+from .fields import Choice, Json, OutFile, Registered
+
+
+def _method(name: str) -> Any:
+    from ..methods import get_method
+
+    method = get_method(name)
+    if not method.distils:
+        raise UserError(
+            f"method {name!r} makes no images: networks are trained on the whole train split",
+            "evaluate with --train set to what `mgd3 pixels --split train` writes",
+        )
+    return method
+
+
+Method = Annotated[str, Registered(_method), "a method's name"]
+Settings = Annotated[dict[str, Any], Json(dict, "a JSON object"), "JSON object: of the method"]
+Compile = Annotated[
+    str, Choice(lambda: ("yes", "no"), setting=False), "the network that samples is compiled"
+]
+
+
+class _Making(Job):
+    """What a method is given; see `mgd3.methods.Job`."""
+
+    method: str
+    settings: dict[str, Any]
+    modes: Path | None
+    teacher_folder: Path | None = None
+    compile: str = "no"
+
+    def check(self) -> None:
+        super().check()
+        _check_settings(self.method, self.settings)
+        needs = _method(self.method).needs
+        given = {
+            "modes": self.modes, "generator": self.generator, "vae": self.generator,
+            "teacher": self.teacher_folder,
+        }  # fmt: skip
+        for need in needs:
+            if given[need] is None:
+                flag = {"vae": "generator", "teacher": "teacher-folder"}.get(need, need)
+                raise UserError(f"method {self.method!r} needs --{flag}", f"give --{flag}")
+
+    def job(self: Any) -> Any:
+        from ..base.device import pick_device
+        from ..data import make_dataset
+        from ..data.index import Index
+        from ..methods import Job
+
+        index = Index.read(self.index)
+        if unknown := [name for name in self.classes if name not in index.classes]:
+            raise UserError(
+                f"argument --classes: {self.index} has no class {unknown[0]!r}",
+                did_you_mean(unknown[0], index.classes[:50]),
+            )
+        return Job(
+            dataset=make_dataset(self.dataset),
+            index=index,
+            classes=self.classes,
+            ipc=self.ipc,
+            generation_seed=self.generation_seed,
+            settings={**self.settings, **_left_out(self.method, self.settings)},
+            generator=self.generator,
+            modes=self.modes,
+            device=pick_device(self.device),
+            batch=self.batch,
+            version=Sample.version,
+            compile=self.compile == "yes",
+            teacher=self.teacher_folder,
+        )
+
+
+def _check_settings(method: str, settings: Mapping[str, Any]) -> None:
+    """Raise UserError where a setting is missing, unknown, or of another type than its default."""
+    known = _method(method).defaults_of(settings)
+    for key, value in settings.items():
+        if key not in known:
+            raise UserError(f"settings: {method} takes no {key!r}", did_you_mean(key, known))
+        default = known[key]
+        either = (int, float, str, bool, None)
+        shape = either if default is None or key == "cfg_channels" else (type(default), None)
+        shape = (float, None) if isinstance(default, float) else shape
+        clause = misfit(value, shape, key)
+        if clause or (isinstance(value, float) and not math.isfinite(value)):
+            raise UserError(
+                f"settings of {method}: {clause or f'{key} is {value}'}",
+                f"give a value such as {shortened(default)}",
+            )
+    if missing := [key for key in _method(method).required if key not in settings]:
+        raise UserError(f"settings of {method} lack {missing[0]!r}", f"give {missing[0]!r}")
+
+
+def _left_out(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of what a call by hand leaves out; rules give every setting."""
+    known = _method(method).defaults_of(settings)
+    return {key: value for key, value in known.items() if key not in settings}
+
+
+class Sample(_Making, version=3, keeps_freed_memory=True):
+    """Make the images of some classes with a method."""
+
+    dataset: fields.Dataset
+    index: formats.Index
+    method: Method
+    settings: Settings
+    classes: fields.Names
+    ipc: fields.Positive
+    generation_seed: fields.Count
+    generator: folders.GeneratorOfMethod | None = None
+    modes: formats.Modes | None = None
+    teacher_folder: folders.Teacher | None = None
+    batch: fields.Batch = "auto"
+    output: Annotated[Path, OutFile(".safetensors")]
+    device: fields.Device = "auto"
+    threads: fields.Threads | None = None
+    compile: Compile = "no"
+
+    def run(self) -> None:
+        from ..methods.blocks import make_block
+
+        unfinished = self.output.with_name(f".{self.output.name}.checkpoint.safetensors")
+        make_block(self.method, replace(self.job(), unfinished=unfinished), self.output)
+
+
+class Trajectory(_Making, version=1, keeps_freed_memory=True):
+    """How the first images of some classes came to be."""
+
+    dataset: fields.Dataset
+    index: formats.Index
+    method: Method
+    settings: Settings
+    classes: fields.Names
+    ipc: fields.Positive
+    generation_seed: fields.Count
+    generator: folders.Generator | None = None
+    modes: formats.Modes | None = None
+    teacher_folder: folders.Teacher | None = None
+    batch: fields.Batch = "auto"
+    output: Annotated[Path, OutFile(".safetensors")]
+    device: fields.Device = "auto"
+    threads: fields.Threads | None = None
+
+    def run(self) -> None:
+        from ..methods.trajectories import trace
+
+        if "steps" not in self.settings:
+            raise UserError(f"method {self.method!r} has no steps to show", "choose mgd3")
+        trace(self.method, self.job(), self.output)
+
+
+class DecodeModes(Job, version=1):
+    """Modes of some classes as images."""
+
+    modes: formats.Modes
+    generator: folders.GeneratorsVae
+    classes: fields.Names
+    size: fields.Side
+    output: Annotated[Path, OutFile(".safetensors")]
+    device: fields.Device = "auto"
+    threads: fields.Threads | None = None
+
+    def run(self) -> None:
+        from ..base.device import pick_device
+        from ..methods.trajectories import decode_modes
+
+        size, device = int(self.size), pick_device(self.device)
+        decode_modes(self.modes, self.generator, self.classes, size, self.output, device)
+
+
+class Collect(Job, version=1):
+    """Join blocks to one distilled set."""
+
+    blocks: formats.Blocks
+    classes: fields.Names
+    output: Annotated[Path, OutFile(".safetensors")]
+    manifest: Annotated[Path, OutFile(".parquet")]
+
+    def more(self) -> Mapping[str, Any]:
+        from ..base.records import sampling_of
+
+        return sampling_of(self.blocks)
+
+    def run(self) -> None:
+        from ..methods.blocks import collect
+
+        collect(self.blocks, self.classes, self.output, self.manifest)
