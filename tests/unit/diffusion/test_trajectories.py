@@ -37,7 +37,7 @@ def job(tmp_path_factory) -> Job:
     write_index(dataset, folder / "index")
     modes = {n: torch.randn(4, 4, 8, 8, generator=torch_generator("m", n)) for n in CLASSES}
     artifacts.save_tensors(folder / "modes", modes, {})
-    settings = {**METHODS["mgd3"].defaults, "steps": STEPS, "t_sg": 5, "lambda": 0.5}
+    settings = {**METHODS["mgd3"].defaults(), "steps": STEPS, "t_sg": 5, "lambda": 0.5}
     return Job(
         dataset=dataset, index=Index.read(folder / "index"), classes=CLASSES, ipc=4,
         generation_seed=0, settings=settings, generator=generator, modes=folder / "modes",
@@ -46,7 +46,7 @@ def job(tmp_path_factory) -> Job:
 
 
 def unguided(job: Job) -> Job:
-    settings = {**METHODS["unguided"].defaults, "steps": STEPS}
+    settings = {**METHODS["unguided"].defaults(), "steps": STEPS}
     return replace(job, settings=settings, modes=None)
 
 

@@ -20,9 +20,9 @@ from mgd3.cli import main
 from mgd3.data.index import Index, write_index
 from mgd3.data.registry import make_dataset
 from mgd3.methods import METHODS, Job, distiller, external
-from mgd3.methods.herding import herding
-from mgd3.methods.k_center import k_center
-from mgd3.methods.rded import best_crops, crop_losses, mosaics, square_crops
+from mgd3.methods.selection.herding import herding
+from mgd3.methods.selection.k_center import k_center
+from mgd3.methods.selection.rded import best_crops, crop_losses, mosaics, square_crops
 from mgd3.networks.architectures import create_network
 from mgd3.networks.augment import normalise
 from mgd3.planning.config import preflight, resolve

@@ -17,6 +17,7 @@ metadata of its `Annotated` type; a text beside the kind is its help.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,8 +150,13 @@ class Contract:
     def fields(cls) -> list[Field]:
         """The arguments, in the order of their declaration."""
         hints = get_type_hints(cls, include_extras=True)
-        found = ((name, _annotated(hint), hint) for name, hint in hints.items())
-        return [_field(cls, name, known) for name, known, _ in found if known is not None]
+        order: dict[str, None] = {}
+        for base in reversed(cls.__mro__):
+            for name in inspect.get_annotations(base):
+                order.pop(name, None)  # declared anew, it has its place anew
+                order[name] = None
+        found = ((name, _annotated(hints[name])) for name in order)
+        return [_field(cls, name, known) for name, known in found if known is not None]
 
     def values(self) -> Iterator[tuple[Field, Any]]:
         """Of each field that has one."""
