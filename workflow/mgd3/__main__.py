@@ -1,8 +1,6 @@
 """`python -m mgd3 STAGE ...`, the same as the command `mgd3`."""
 
-import sys
-
-from .cli import main
+from .cli import console
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

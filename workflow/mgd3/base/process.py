@@ -23,7 +23,11 @@ def run(main: Callable[[], int]) -> NoReturn:
     included, ends the process in Python's usual way.
     """
     gc.callbacks.append(_ImportsAreFrozen())
-    leave(main())
+    try:
+        status = main()
+    except BrokenPipeError:  # whoever read our output has seen enough of it: `mgd3 --help | head`
+        os._exit(141)  # as if SIGPIPE had ended us
+    leave(status)
 
 
 class _ImportsAreFrozen:
