@@ -8,7 +8,7 @@ BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: .venv demo tune analysis plan test test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
+.PHONY: .venv demo tune analysis plan test test-processors test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -58,9 +58,17 @@ report: $(STAMP)
 plan: $(STAMP)
 	@mgd3 plan config.yaml $(CONFIG)
 
+QUICK := not slow and not analysis and not faults and not browser and not slurm
 test: $(STAMP)
-	pytest -q -n $(CORES) --dist loadfile \
-	  -m "not slow and not analysis and not faults and not browser and not slurm"
+	pytest -q -n $(CORES) --dist loadfile -m "$(QUICK)"
+
+# Rounding differs by the instructions of the processor: what compares results of arithmetic, with
+# other ones. Both settings run wherever AVX2 does, and neither is any processor's own.
+test-processors: $(STAMP)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=SSE41 \
+	  pytest -q -n $(CORES) --dist loadfile -m "numeric and $(QUICK)"
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 \
+	  pytest -q -n $(CORES) --dist loadfile -m "numeric and $(QUICK)"
 
 test-slow: $(STAMP)
 	pytest -q -n $(CORES) --dist loadfile -m slow
@@ -98,4 +106,4 @@ lint: $(STAMP)
 	snakemake --lint
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache

@@ -15,6 +15,31 @@ from twins import make_dit_folder, make_ldm_checkpoint, make_sd_folder
 # The twins are so small that threads only wait for one another, and tests run side by side.
 torch.set_num_threads(1)
 _ENVIRONMENT = dict(os.environ)
+# Modules whose tests compare what floating-point arithmetic gives: marked `numeric`, they run
+# with other instructions, too (`make test-processors`). A sample that takes minutes: protocols
+# with soft labels train in the loop that `test_training` tries.
+_NUMERIC = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "augment", "d4m", "dsa", "evaluate_stage", "finetuning", "generator_training",
+        "generators", "golden", "guidance", "ldm", "manifold", "matching", "minmax", "modes",
+        "pipelines", "priors", "resampling", "sampling", "sre2l", "stable_diffusion", "synthesis",
+        "teachers", "training", "trajectories",
+    )
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in _NUMERIC:
+            item.add_marker("numeric")
+
+
+def pytest_sessionstart() -> None:
+    """A module that was renamed must not drop out of `make test-processors` unseen."""
+    found = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
+    if absent := sorted(_NUMERIC - found):
+        raise pytest.UsageError(f"tests/conftest.py: no such numeric modules: {absent}")
 
 
 @pytest.fixture(autouse=True)

@@ -93,14 +93,18 @@ def median(times: Sequence[Seconds]) -> Seconds:
     )
 
 
-def child_seconds(command: Sequence[str]) -> Seconds:
+def child_seconds(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Seconds:
     """Times of a process and its own children, from start to end.
+
+    Args:
+        environment: variables over those of this process.
 
     Raises:
         RuntimeError: it failed; with what it printed.
     """
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
+    env = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -11,7 +11,8 @@ import torch
 from chromium import Chromium
 
 from mgd3.base.artifacts import save_tensors
-from mgd3.reporting.gallery import exhibit, gallery
+from mgd3.reporting.gallery.exhibit import exhibit
+from mgd3.reporting.gallery.page import gallery
 from mgd3.reporting.tables.results import COLUMNS
 from workplace import Workplace
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
+from .base import process
+from .base.device import out_of_memory
 from .base.errors import UserError, did_you_mean, explained
 from .stages import CONTRACTS
 from .stages.contract import Contract, Field, Job
@@ -116,21 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(parse(texts[0], texts[1:]))
     except Exception as error:
-        mended = explained(error) or _out_of_memory(error, texts[0])
+        mended = explained(error) or out_of_memory(error, texts[0])
         if mended is None:
             print(f"bug in {texts[0]}, traceback in {_kept_traceback(texts)}", file=sys.stderr)
             return 1
         print(f"error: {mended}", file=sys.stderr)
         return 2
-
-
-def _out_of_memory(error: Exception, stage: str) -> UserError | None:
-    from .base.device import is_out_of_memory
-
-    if not is_out_of_memory(error):
-        return None
-    mend = "use a machine with more memory; on a cluster, raise this rule's `mem_mb`"
-    return UserError(f"not enough memory for {stage}: {error}", mend)
 
 
 def _kept_traceback(texts: Sequence[str]) -> Path:
@@ -142,5 +135,10 @@ def _kept_traceback(texts: Sequence[str]) -> Path:
     return Path(file.name)
 
 
+def console() -> NoReturn:
+    """The command `mgd3`: `main`, in a process of its own."""
+    process.run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -6,6 +6,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from mgd3.planning.config import preflight, resolve
+from mgd3.planning.owners import version_of
+from mgd3.planning.reading import require_strict
 from mgd3.data.archives import RECEIPT, archives
 from mgd3.base.errors import UserError
 from mgd3.evaluation.protocols import get_protocol
@@ -30,6 +32,8 @@ try:
             f"several presets at once: {', '.join(preset.stem for preset in CHOSEN)}",
             "each is a configuration of its own: run one after the other",
         )
+    # Snakemake has parsed them, and takes what nobody means: a key twice, 010 for 8.
+    require_strict(workflow.configfiles)
     CONFIG = resolve(config)
     if workflow.is_main_process:
         preflight(CONFIG)
@@ -91,6 +95,25 @@ def origin_index(wildcards):
 
 def run_of(wildcards):
     return LAYOUT.runs[wildcards.run]
+
+
+def version_with(stage, kind):
+    """The version of a stage with that of the owner that a wildcard of the rule names."""
+
+    def version(wildcards):
+        return version_of(VERSIONS[stage], (kind, getattr(wildcards, kind)))
+
+    return version
+
+
+def version_of_method(stage, run):
+    """The version of a stage with those of a run's method and its generator's family."""
+    family = [("generator", get_generator(run.generator).family)] if run.generator else []
+    return version_of(VERSIONS[stage], ("method", run.method), *family)
+
+
+def version_of_run(stage):
+    return lambda wildcards: version_of_method(stage, run_of(wildcards))
 
 
 def generator_files(wildcards):

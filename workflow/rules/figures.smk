@@ -181,7 +181,7 @@ rule trajectory:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["trajectory"],
+        version=version_of_run("trajectory"),
         dataset=dataset_with_meanings,
         meanings=meanings,
         method=lambda wildcards: run_of(wildcards).method,

@@ -56,7 +56,7 @@ rule modes:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["modes"],
+        version=version_with("modes", "discovery"),
         draw=lambda wildcards: get_generator(
             LAYOUT.generators[wildcards.generator]
         ).draw,

@@ -52,7 +52,9 @@ rule tune_sample:
         batch=CONFIG.batch,
         compile="yes" if CONFIG.compile else "no",
     params:
-        version=VERSIONS["tune_sample"],
+        version=lambda wildcards: version_of_method(
+            "tune_sample", tuning_of(wildcards).run
+        ),
         dataset=dataset_with_meanings,
         meanings=meanings,
         method=lambda wildcards: tuning_of(wildcards).run.method,
@@ -92,7 +94,7 @@ rule tune_teacher:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["train_teacher"],
+        version=version_with("train_teacher", "teacher"),
         settings=lambda wildcards: str(TEACHERS[wildcards.teacher]),
         flip=flip_of,
         folder=lambda wildcards, output: str(Path(output[0]).parent),
@@ -156,7 +158,9 @@ rule tune_train:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["tune_train"],
+        version=lambda wildcards: version_of(
+            VERSIONS["tune_train"], ("protocol", tuning_of(wildcards).protocol)
+        ),
         protocol=lambda wildcards: tuning_of(wildcards).protocol,
         network=lambda wildcards: tuning_of(wildcards).network,
         settings=lambda wildcards: str(get_protocol(tuning_of(wildcards).protocol)),

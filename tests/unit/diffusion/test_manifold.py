@@ -270,7 +270,7 @@ def test_its_sets_are_valid_seeded_and_independent_of_blocks(dit_folder, tmp_pat
     artifacts.save_tensors(tmp_path / "modes", modes, {})
     job = Job(
         dataset=make_dataset("digits"), index=None, classes=DIGITS, ipc=IPC, generation_seed=0,
-        settings={**METHODS["manifoldgd"].defaults, "steps": 8, "t_sg": 3}, generator=folder,
+        settings={**METHODS["manifoldgd"].defaults(), "steps": 8, "t_sg": 3}, generator=folder,
         modes=tmp_path / "modes", device="cpu", batch="auto",
     )  # fmt: skip
 

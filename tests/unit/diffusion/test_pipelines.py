@@ -198,10 +198,11 @@ def test_stable_diffusion_samples_what_the_workflow_samples(sd_folder):
     generator = load_stable_diffusion(sd_folder, prompts)
     (batch,) = sample(generator, items, settings, generation_seed=0, keep_latents=True)
     assert (out.images - batch.latents).norm() / batch.latents.norm() < 1e-5
-    # A prompt that many images share is one condition; what it is decides the image.
+    # A prompt that many images share is one condition; what it is decides the image. One prompt
+    # passes the text encoder as another batch than two, so to rounding, which guidance enlarges.
     same = pipe([prompts[1]] * 2, generator=rngs(), num_inference_steps=3, output_type="latent")
     other = pipe(prompts, generator=rngs(), num_inference_steps=3, output_type="latent")
-    assert torch.allclose(same.images[1], other.images[1], atol=1e-5)
+    assert (same.images[1] - other.images[1]).norm() / other.images[1].norm() < 1e-5
     assert not torch.allclose(same.images[0], other.images[0], atol=1e-3)
 
 

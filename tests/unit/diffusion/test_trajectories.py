@@ -36,8 +36,8 @@ def job(tmp_path_factory) -> Job:
     dataset = make_dataset("digits")
     write_index(dataset, folder / "index")
     modes = {n: torch.randn(4, 4, 8, 8, generator=torch_generator("m", n)) for n in CLASSES}
-    artifacts.save_tensors(folder / "modes", modes, {"classes": CLASSES, "images": {}})
-    settings = {**METHODS["mgd3"].defaults, "steps": STEPS, "t_sg": 5, "lambda": 0.5}
+    artifacts.save_tensors(folder / "modes", modes, {})
+    settings = {**METHODS["mgd3"].defaults(), "steps": STEPS, "t_sg": 5, "lambda": 0.5}
     return Job(
         dataset=dataset, index=Index.read(folder / "index"), classes=CLASSES, ipc=4,
         generation_seed=0, settings=settings, generator=generator, modes=folder / "modes",
@@ -46,7 +46,7 @@ def job(tmp_path_factory) -> Job:
 
 
 def unguided(job: Job) -> Job:
-    settings = {**METHODS["unguided"].defaults, "steps": STEPS}
+    settings = {**METHODS["unguided"].defaults(), "steps": STEPS}
     return replace(job, settings=settings, modes=None)
 
 
@@ -115,12 +115,13 @@ def test_a_trajectory_ends_at_the_first_image_of_the_set(job, guided, batch, tmp
     assert about["guided"] == [guided and i > 5 for i in about["steps"]]
     for name in CLASSES:
         assert found[f"x0/{name}"].shape == (8, 3, 32, 32)
-        image = found[f"image/{name}"].int()
+        image, x0 = found[f"image/{name}"].int(), found[f"x0/{name}"].int()
         # Another batch size may round differently.
         assert (image - images[name][0].int()).abs().max() <= (1 if batch == 1 else 0)
-        # The last step's mean is its clean latent, and it is neither noised nor guided.
-        assert torch.equal(found[f"x0/{name}"][-1].int(), image)
-        assert not torch.equal(found[f"x0/{name}"][0].int(), image)
+        # The last step's mean is its clean latent, and it is neither noised nor guided. All steps
+        # are decoded as one batch, the image with those of the other classes: to rounding, which
+        # is one grey level where a value lies between two.
+        assert (x0[-1] - image).abs().max() <= 1 < (x0[0] - image).abs().max()
 
 
 def test_trajectories_of_both_kinds_begin_alike_and_end_apart(job, tmp_path):

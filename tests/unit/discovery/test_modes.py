@@ -13,7 +13,8 @@ from sklearn.datasets import load_digits, make_blobs
 
 from mgd3.base import artifacts
 from mgd3.base.errors import UserError
-from mgd3.discovery.clustering import ALGORITHMS, find_modes
+from mgd3.discovery import DISCOVERIES
+from mgd3.discovery.clustering import find_modes
 from mgd3.discovery.modes import discover
 
 SHAPE = (4, 2, 2)
@@ -104,7 +105,7 @@ def test_equal_images_are_no_obstacle(tmp_path, discovery):
     torch.testing.assert_close(modes["a"], torch.ones(5, *SHAPE), rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("discovery", list(ALGORITHMS))
+@pytest.mark.parametrize("discovery", list(DISCOVERIES))
 def test_only_random_modes_depend_on_the_generation_seed(tmp_path, discovery):
     first, _ = found(tmp_path, some_latents(), discovery, seed=0)
     again, _ = found(tmp_path, some_latents(), discovery, seed=0)
@@ -114,7 +115,7 @@ def test_only_random_modes_depend_on_the_generation_seed(tmp_path, discovery):
         assert torch.equal(first[name], other[name]) == (discovery != "random")
 
 
-@pytest.mark.parametrize("discovery", list(ALGORITHMS))
+@pytest.mark.parametrize("discovery", list(DISCOVERIES))
 def test_permuting_the_classes_permutes_the_output_and_nothing_else(tmp_path, discovery):
     latents = some_latents()
     one, about_one = found(tmp_path, latents, discovery)
@@ -148,7 +149,7 @@ def test_latents_that_are_not_finite_name_the_class(tmp_path, value):
         found(tmp_path, latents, "kmeans")
 
 
-@pytest.mark.parametrize("discovery", list(ALGORITHMS))
+@pytest.mark.parametrize("discovery", list(DISCOVERIES))
 def test_every_algorithm_finds_well_separated_clusters(discovery):
     centres = 40 * np.eye(6, 24, dtype=np.float32)
     rng = np.random.default_rng(0)
@@ -164,7 +165,7 @@ def test_every_algorithm_finds_well_separated_clusters(discovery):
     assert result.filled == 0
 
 
-@pytest.mark.parametrize("discovery", list(ALGORITHMS))
+@pytest.mark.parametrize("discovery", list(DISCOVERIES))
 @pytest.mark.parametrize("n", [5, 6, 40])
 def test_every_algorithm_gives_k_finite_modes_whatever_the_latents_are(tmp_path, discovery, n):
     for latents in (some_latents(n, "a"), {"a": torch.ones(n, *SHAPE)}):

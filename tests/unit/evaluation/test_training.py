@@ -172,7 +172,7 @@ def test_a_checkpoint_of_other_inputs_is_not_used(tmp_path, monkeypatch):
 
 
 def test_short_trainings_write_no_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "save_tensors", lambda *_: pytest.fail("saved within a minute"))
+    monkeypatch.setattr(loop.Unfinished, "save", lambda *_: pytest.fail("saved within a minute"))
     run(checkpoint=tmp_path / "checkpoint.safetensors")
 
 

@@ -28,7 +28,7 @@ from mgd3.generators.latents import Latents, encode
 from mgd3.generators.registry import GENERATORS
 from mgd3.generators.vae import load_vae
 from mgd3.methods import Job
-from mgd3.methods.random_real import distil
+from mgd3.methods.random import distil
 
 WOOF = subsets()["imagewoof"]
 

@@ -223,7 +223,7 @@ def job(digits_dit: Path, tmp_path: Path) -> Job:
     artifacts.save_tensors(tmp_path / "modes", modes, {})
     return Job(
         dataset=make_dataset("digits"), index=None, classes=DIGITS, ipc=IPC,
-        generation_seed=0, settings={**METHODS["d4m"].defaults, "steps": 10},
+        generation_seed=0, settings={**METHODS["d4m"].defaults(), "steps": 10},
         generator=digits_dit, modes=tmp_path / "modes", device="cpu", batch="auto",
     )  # fmt: skip
 

@@ -12,27 +12,30 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mgd3.base import artifacts
 from mgd3.base.errors import UserError
 from mgd3.data.index import Index, write_index
 from mgd3.data.registry import make_dataset
-from mgd3.methods import METHODS, Job, distiller, idc, matching
-from mgd3.methods.matching import (
-    PIXELS,
-    Matching,
-    Normalise,
-    Real,
-    Synthesis,
+from mgd3.methods import METHODS, Job, distiller
+from mgd3.methods.matching import idc, loop
+from mgd3.methods.matching import images as of_images
+from mgd3.methods.matching import problem as posing
+from mgd3.methods.matching.images import Normalise, Real, to_uint8
+from mgd3.methods.matching.loop import optimise
+from mgd3.methods.matching.objectives import (
     absolute,
+    feature_distance,
+    gradient_distance,
+    row_cosine,
+)
+from mgd3.methods.matching.problem import (
+    Matching,
     augment_alike,
     distribution_iteration,
     dsa_operations,
-    feature_distance,
-    gradient_distance,
     gradient_iteration,
-    optimise,
-    row_cosine,
-    to_uint8,
 )
+from mgd3.methods.matching.synthesis import PIXELS, Synthesis
 from mgd3.networks.architectures import create_network
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
@@ -69,7 +72,7 @@ def job_of(tmp_path_factory):
         method, cheap = METHOD_SETTINGS[case]
         job = Job(
             dataset=dataset, index=index, classes=CLASSES, ipc=IPC, generation_seed=0,
-            settings={**METHODS[method].defaults, **cheap, **(settings or {})}, generator=None,
+            settings={**METHODS[method].defaults(), **cheap, **(settings or {})}, generator=None,
             modes=None, device="cpu", batch="auto",
         )  # fmt: skip
         return replace(job, **changes)
@@ -145,7 +148,7 @@ def test_too_few_images_are_one_clear_error(job_of, case):
 
 @EACH
 def test_an_interrupted_job_ends_as_if_it_had_not_been(job_of, case, tmp_path, monkeypatch):
-    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     settings = {"iterations": 4}
     whole = distilled(job_of, case, settings)
     path = tmp_path / "state"
@@ -175,10 +178,10 @@ def test_an_interrupted_job_ends_as_if_it_had_not_been(job_of, case, tmp_path, m
 
 
 def test_a_checkpoint_of_other_settings_is_not_taken(job_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     path = tmp_path / "state"
     with monkeypatch.context() as patch:
-        patch.setattr(matching.Checkpoint, "remove", lambda self: None)
+        patch.setattr(loop.Checkpoint, "remove", lambda self: None)
         distilled(job_of, "dm", unfinished=path)
     assert path.is_file()
     changed = {"learning_rate": 3.0}
@@ -194,12 +197,12 @@ def test_a_checkpoint_of_other_settings_is_not_taken(job_of, tmp_path, monkeypat
 def test_its_loss_falls(job_of, case, rate, monkeypatch):
     losses = []
     monkeypatch.setattr(
-        matching, "optimise", lambda *a, **k: losses.append(optimise(*a, **k)) or losses[-1]
+        loop, "optimise", lambda *a, **k: losses.append(optimise(*a, **k)) or losses[-1]
     )
     # Always the same network, batch and augmentation, so that losses can be compared.
-    fresh, draws = matching.fresh_network, matching.torch_generator
-    monkeypatch.setattr(matching, "fresh_network", lambda *a: fresh(*a[:-1], 0))
-    for module in (matching, idc):
+    fresh, draws = posing.fresh_network, posing.torch_generator
+    monkeypatch.setattr(posing, "fresh_network", lambda *a: fresh(*a[:-1], 0))
+    for module in (posing, of_images, idc):
         monkeypatch.setattr(module, "torch_generator", lambda what, *keys: draws(what))
     distilled(job_of, case, {"size": 16, "iterations": 12, "learning_rate": rate})
     assert losses[0][-3:].mean() < 0.9 * losses[0][0]
@@ -217,7 +220,7 @@ def test_dc_has_its_own_loops_by_ipc(job_of, monkeypatch):
         found.update(outer=outer, inner=inner)
         return lambda number: torch.zeros(())
 
-    monkeypatch.setattr(matching, "gradient_iteration", loops)
+    monkeypatch.setattr(posing, "gradient_iteration", loops)
     for ipc, wanted in ((1, (1, 1)), (3, (1, 1)), (10, (10, 50)), (20, (20, 25)), (70, (50, 10))):
         settings = {"outer_loop": None, "inner_loop": None}
         distilled(job_of, "dc", settings, ipc=ipc)
@@ -237,7 +240,7 @@ def test_idc_goes_by_the_number_of_classes(job_of):
 def test_idc_s_rate_is_of_images_from_0_to_1_and_goes_by_ipc_and_area(job_of, monkeypatch):
     seen = []
     monkeypatch.setattr(idc, "iteration_of", lambda problem, *_: seen.append(problem))
-    monkeypatch.setattr(matching, "optimise", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "optimise", lambda *_, **__: None)
     distilled(job_of, "idc", {"learning_rate": 3e-3, "size": 16})
     (found,) = seen
     assert found.optimiser.defaults["lr"] == pytest.approx(3e-3 * IPC / 10 * (16 / 224) ** 2)
@@ -459,6 +462,18 @@ def test_gradients_reach_the_latents_whole(chunk):
     torch.testing.assert_close(tensors["latent"].grad, 2 * expected)
 
 
+def test_leaves_are_copies_that_lie_as_they_come_back_from_a_file(tmp_path):
+    given = torch.randn(2, 4, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    leaf = Synthesis({"a": {"latent": given}}).tensors("a")["latent"]
+    artifacts.save_tensors(tmp_path / "x", {"latent": given}, {})
+    restored = artifacts.load_tensors(tmp_path / "x")["latent"]
+    assert torch.equal(leaf, given) and leaf.is_leaf and leaf.requires_grad
+    assert leaf.stride() == restored.stride() != given.stride()
+    with torch.no_grad():
+        leaf += 1
+    assert not torch.equal(leaf, given)
+
+
 def out_of_memory(*_):
     raise torch.OutOfMemoryError("out of memory")
 
@@ -593,7 +608,7 @@ def test_a_step_is_the_optimiser_s_on_the_sum_of_the_classes():
     for name in "ab":
         latent = before[f"held.{'ab'.index(name)}.latent"].requires_grad_()
         rows = {**synthesis.tensors(name), "latent": latent}
-        draws = matching.torch_generator("matching-step", 0, name, 0, 0)
+        draws = posing.torch_generator("matching-step", 0, name, 0, 0)
         real = matched.real.batch(name, 8, draws)
         one = feature_distance(network, real, synthesis._make(name, rows))
         (gradient,) = torch.autograd.grad(one, latent)
@@ -625,7 +640,7 @@ def test_the_network_is_trained_between_steps_on_the_synthetic_images(monkeypatc
 
 
 def test_an_interrupted_optimisation_of_latents_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
-    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
 
     def run(path, dies_at=None):
         synthesis, _ = decoded(chunk=3)
@@ -696,7 +711,7 @@ def test_classes_that_depend_on_each_other_are_one_job(tmp_path, monkeypatch):
     dm, dc = config.runs
     sizes = [[len(b) for b in layout.sample_blocks("digits", run, 10)] for run in (dm, dc)]
     assert sizes == [[4, 4, 2], [10]]
-    monkeypatch.setitem(METHODS, "dm", replace(METHODS["dm"], together=3))
+    monkeypatch.setattr(METHODS["dm"], "together", 3)
     assert [len(b) for b in layout.sample_blocks("digits", dm, 10)] == [6, 4]
 
 

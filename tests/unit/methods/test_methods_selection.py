@@ -20,9 +20,9 @@ from mgd3.cli import main
 from mgd3.data.index import Index, write_index
 from mgd3.data.registry import make_dataset
 from mgd3.methods import METHODS, Job, distiller, external
-from mgd3.methods.herding import herding
-from mgd3.methods.k_center import k_center
-from mgd3.methods.rded import best_crops, crop_losses, mosaics, square_crops
+from mgd3.methods.selection.herding import herding
+from mgd3.methods.selection.k_center import k_center
+from mgd3.methods.selection.rded import best_crops, crop_losses, mosaics, square_crops
 from mgd3.networks.architectures import create_network
 from mgd3.networks.augment import normalise
 from mgd3.planning.config import preflight, resolve
@@ -170,13 +170,21 @@ def test_the_first_files_are_the_first(job_of, digits):
 # Features
 
 
+def features_of(job):
+    """Of a job's teacher, and the images of one of its classes."""
+    features = Features("resnet10-64", job.teacher, job.dataset, job.index, job.device)
+    return features, job.training_images("digit-3", at_least=job.ipc)
+
+
 def test_features_are_what_the_last_layer_is_given(teacher_folder, job_of):
     teacher = teachers.load(teacher_folder)
     x = torch.randn(5, 3, 64, 64)
     features = teacher.features(x)
     assert features.shape == (5, 512)
     torch.testing.assert_close(teacher.model.fc(features), teacher(x))
-    found, keys = Features(job_of("herding")[1]).of_class("digit-3")
+    features, images = features_of(job_of("herding")[1])
+    found, keys = features.of(images)
+    assert keys == images
     assert len(found) == len(keys) == len(set(keys)) > 100
 
 
@@ -191,10 +199,10 @@ def scarce(limit):
 
 
 def test_a_teacher_sees_fewer_images_at_a_time_when_memory_runs_out(teacher_folder, job_of):
-    features = Features(job_of("herding")[1])
-    expected, _ = features.of_class("digit-3")
+    features, images = features_of(job_of("herding")[1])
+    expected, _ = features.of(images)
     features._teacher.model.register_forward_pre_hook(scarce(50))
-    torch.testing.assert_close(features.of_class("digit-3")[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.of(images)[0], expected, rtol=1e-4, atol=1e-5)
     teacher = teachers.load(teacher_folder)
     crops = torch.randint(256, (9, 3, 32, 32), dtype=torch.uint8)
     losses = crop_losses(teacher, crops, 4, "cpu")

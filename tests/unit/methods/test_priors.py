@@ -18,7 +18,16 @@ from mgd3.data.registry import make_dataset
 from mgd3.diffusion.synthesis import decoding, sampling
 from mgd3.generators.loading import load_generator
 from mgd3.generators.vae import load_vae
-from mgd3.methods import METHODS, OBJECTIVES, Job, distiller, h_glad_vae, matching, priors
+from mgd3.methods import METHODS, OBJECTIVES, Job, distiller
+from mgd3.methods.matching import glad, h_glad, loop, priors
+from mgd3.methods.matching.images import Real
+from mgd3.methods.matching.problem import (
+    Matching,
+    augment_alike,
+    dsa_operations,
+    fresh_network,
+    one_of,
+)
 from mgd3.networks.names import IMAGENET_MEAN, IMAGENET_STD
 from mgd3.planning.config import resolve
 
@@ -46,7 +55,7 @@ def digits(tmp_path_factory):
 def job_of(digits, tmp_path):
     def make(method: str, objective: str = "dm", **changes) -> Job:
         dataset, index = digits
-        settings = METHODS[method].defaults | {"objective": objective} | SMALL | CASES[method]
+        settings = METHODS[method].defaults() | {"objective": objective} | SMALL | CASES[method]
         own = {key: changes.pop(key) for key in list(changes) if key in settings}
         job = Job(
             dataset=dataset, index=Index.read(index), classes=CLASSES, ipc=IPC, generation_seed=0,
@@ -91,13 +100,13 @@ def test_images_begin_as_what_comes_of_the_real_images_that_random_takes(method,
 
 def loss_by_hand(job: Job, objective: str, images: Tensor, name: str) -> Tensor:
     """The first iteration's loss of normalised images, with the draws that `matching` names."""
-    real = matching.Real.read(job, [name], 32)
+    real = Real.read(job, [name], 32)
     draws = torch_generator("matching-step", 0, name, 0, 0)
     wanted = real.batch(name, job.settings["real_batch"], draws)
-    operations = matching.dsa_operations(flip=False)
+    operations = dsa_operations(flip=False)
     both = torch.cat([wanted, images])
-    both = matching.augment_alike(both, matching.one_of(operations, draws), draws)
-    network = matching.fresh_network("convnet3", 10, 32, 0, 0)
+    both = augment_alike(both, one_of(operations, draws), draws)
+    network = fresh_network("convnet3", 10, 32, 0, 0)
     parts = both[: len(wanted)], both[len(wanted) :]
     if objective == "dm":
         a, b = (network[:-1](part).mean(0) for part in parts)
@@ -139,14 +148,14 @@ def test_images_are_the_same_when_only_the_graph_of_one_fits(method, job_of, mon
 def test_a_step_is_that_of_one_graph_from_latents_to_loss(objective, job_of, monkeypatch):
     """Autograd through decoder and objective at once, and one step by hand."""
     seen = {}
-    keep = matching.as_set
+    keep = glad.as_set
 
     def as_set(synthesis, names):
         seen["synthesis"] = synthesis
         return keep(synthesis, names)
 
-    monkeypatch.setattr(matching, "as_set", as_set)
-    monkeypatch.setattr("mgd3.methods.glad_vae.chunk_size", lambda side: 1)
+    monkeypatch.setattr(glad, "as_set", as_set)
+    monkeypatch.setattr("mgd3.methods.matching.glad.chunk_size", lambda side: 1)
     job = job_of("glad-vae", objective, iterations=1, learning_rate=0.25)
     made_by("glad-vae", job)
     vae = load_vae(GENERATOR)
@@ -187,17 +196,31 @@ class Killed(Exception):
     pass
 
 
+def layouts(matched: Matching) -> list[tuple[int, ...]]:
+    """How leaves and momenta lie in memory, which decides what kernels run and how they round."""
+    held = list(matched.synthesis.parameters())
+    for state in matched.optimiser.state.values():
+        held += [value for value in state.values() if isinstance(value, Tensor)]
+    return [tensor.stride() for tensor in held]
+
+
 @pytest.mark.parametrize(
     ("method", "after"),
     [("glad-vae", 1), ("ld3m", 1), ("h-glad-vae", 1), ("h-glad-vae", 3), ("h-glad-vae", 5)],
 )
 def test_an_interrupted_optimisation_ends_as_if_it_had_not_been(method, after, job_of, monkeypatch):
     """Killed before its step number `after`: for H-GLaD, in the first stages and the last."""
-    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     job = job_of(method)
     stages = job.settings.get("stages", 1)
-    expected = made_by(method, replace(job, unfinished=None))
-    plain, count = matching.Matching.step, 0
+    plain, count, taken = Matching.step, 0, []
+
+    def watched(self, *args, **more):
+        taken.append(layouts(self))
+        return plain(self, *args, **more)
+
+    monkeypatch.setattr(Matching, "step", watched)
+    expected, whole = made_by(method, replace(job, unfinished=None)), list(taken)
 
     def step(self, *args, **more):
         nonlocal count
@@ -207,16 +230,14 @@ def test_an_interrupted_optimisation_ends_as_if_it_had_not_been(method, after, j
         return plain(self, *args, **more)
 
     with monkeypatch.context() as killing:
-        killing.setattr(matching.Matching, "step", step)
+        killing.setattr(Matching, "step", step)
         with pytest.raises(Killed):
             made_by(method, job)
     assert list(job.unfinished.parent.iterdir())
-    taken = []
-    monkeypatch.setattr(
-        matching.Matching, "step", lambda self, *a, **m: taken.append(1) or plain(self, *a, **m)
-    )
+    taken.clear()
     assert off(made_by(method, job), expected) == 0
     assert len(taken) == stages * 2 - after, "no step is taken twice"
+    assert taken == whole[after:], "the same layouts, so the same bits on every processor"
     assert not list(job.unfinished.parent.iterdir())
 
 
@@ -251,14 +272,14 @@ def test_more_stages_than_the_decoder_has_are_refused(job_of):
 def test_passed_stages_of_another_run_are_not_gone_on_with(job_of, tmp_path):
     job = job_of("h-glad-vae")
     retrained = replace(job, generator=Path(shutil.copytree(GENERATOR, tmp_path / "generator")))
-    h_glad_vae._Passed(job).keep(1, {name: torch.zeros(IPC, 1) for name in CLASSES})
+    h_glad._Passed(job).keep(1, {name: torch.zeros(IPC, 1) for name in CLASSES})
     again = replace(job, settings={**job.settings, "learning_rate": 0.4})
-    assert h_glad_vae._Passed(job).restore()[0] == 1
-    assert h_glad_vae._Passed(again).restore() == (0, {})
-    h_glad_vae._Passed(retrained).keep(1, {name: torch.zeros(IPC, 1) for name in CLASSES})
-    assert h_glad_vae._Passed(retrained).restore()[0] == 1
+    assert h_glad._Passed(job).restore()[0] == 1
+    assert h_glad._Passed(again).restore() == (0, {})
+    h_glad._Passed(retrained).keep(1, {name: torch.zeros(IPC, 1) for name in CLASSES})
+    assert h_glad._Passed(retrained).restore()[0] == 1
     (retrained.generator / "vae" / "config.json").touch()
-    assert h_glad_vae._Passed(retrained).restore() == (0, {})
+    assert h_glad._Passed(retrained).restore() == (0, {})
 
 
 def test_images_are_matched_and_made_at_the_size_asked_for(job_of):
@@ -303,7 +324,7 @@ def test_each_objective_has_the_settings_it_was_published_with():
 @EACH
 def test_the_loss_falls(method, objective, job_of, monkeypatch):
     """Before and after, on networks and draws of iterations that are never walked."""
-    plain, losses = matching.optimise, []
+    plain, losses = loop.optimise, []
 
     def optimise(synthesis, optimiser, iteration, iterations, **more):
         (group,) = optimiser.param_groups
@@ -320,7 +341,7 @@ def test_the_loss_falls(method, objective, job_of, monkeypatch):
         plain(synthesis, optimiser, iteration, iterations, **more)
         losses.append(measured())
 
-    monkeypatch.setattr(matching, "optimise", optimise)
+    monkeypatch.setattr(loop, "optimise", optimise)
     rate = 0.3 if objective == "dm" else 0.1
     made_by(method, job_of(method, objective, iterations=15, real_batch=32, learning_rate=rate))
     assert losses[-1] < 0.9 * losses[0]

@@ -13,9 +13,11 @@ from mgd3.base.errors import UserError
 from mgd3.base.seeding import torch_generator
 from mgd3.data.index import Index, write_index
 from mgd3.data.registry import make_dataset
-from mgd3.methods import METHODS, Job, matching
-from mgd3.methods import sre2l as module
-from mgd3.methods.sre2l import Recovery, batch_norm_distances, distil
+from mgd3.methods import METHODS, Job
+from mgd3.methods.matching import inversion as module
+from mgd3.methods.matching import loop
+from mgd3.methods.matching.inversion import Recovery, batch_norm_distances
+from mgd3.methods.sre2l import distil
 from mgd3.networks.architectures import create_network
 from mgd3.networks.resampling import draw_views, resampled
 from mgd3.teachers.model import Teacher
@@ -40,7 +42,7 @@ def teacher():
 def job(tmp_path_factory):
     dataset, path = make_dataset("digits"), tmp_path_factory.mktemp("digits") / "index.parquet"
     write_index(dataset, path)
-    settings = {**METHODS["sre2l"].defaults, "iterations": 5}
+    settings = {**METHODS["sre2l"].defaults(), "iterations": 5}
     index = replace(Index.read(path), classes=CLASSES)
     return Job(
         dataset=dataset, index=index, classes=CLASSES, ipc=2, generation_seed=0,
@@ -215,7 +217,7 @@ def test_neither_block_nor_order_of_the_classes_matters(job, monkeypatch):
     turned = replace(job.index, classes=CLASSES[::-1])
     turned = distil(replace(job, index=turned, classes=CLASSES[::-1]))
     assert all(torch.equal(turned[name], whole[name]) for name in CLASSES)
-    monkeypatch.setitem(METHODS, "sre2l", replace(METHODS["sre2l"], together=2))
+    monkeypatch.setattr(METHODS["sre2l"], "together", 2)
     halves = distil(job)
     assert not torch.equal(halves["digit-0"], whole["digit-0"])
     alone = distil(replace(job, classes=CLASSES[2:]))
@@ -223,7 +225,7 @@ def test_neither_block_nor_order_of_the_classes_matters(job, monkeypatch):
 
 
 def test_an_interrupted_job_ends_as_if_it_had_not_been(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(matching, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     whole, path, iteration = distil(job), tmp_path / "state", Recovery.iteration
     for last in (3, 5, 8):  # in the first batch, between two, in the second
 

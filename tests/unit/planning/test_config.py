@@ -14,7 +14,8 @@ from mgd3.base.errors import UserError
 from mgd3.cli import main
 from mgd3.methods import METHODS, distiller
 from mgd3.planning import config as configuration
-from mgd3.planning.config import RUN_KEYS, SWEPT, resolve, schema
+from mgd3.planning import settings_page
+from mgd3.planning.config import resolve, schema
 from mgd3.planning.layout import Layout
 
 ROOT = Path(__file__).parents[3]
@@ -75,6 +76,20 @@ def slug(row: dict[str, Any] = MGD3, **settings: Any) -> str:
         (raw({**MGD3, "lambda": [0.1, 0.10]}), ["listed twice"]),
         (raw(datasets=["digits", "digits"]), ["data set 'digits' is listed twice"]),
         (raw(ipc=[5, 5]), ["ipc", "non-unique"]),
+        (raw({**MGD3, "lambda": -0.0}), ["runs[0].lambda", "-0.0"]),
+        (raw({**MGD3, "lambda": "0.1"}), ["runs[0].lambda is '0.1'", "a number of at least 0"]),
+        (raw({**MGD3, "t_sg": True}), ["runs[0].t_sg is True", "a whole number"]),
+        (raw({**MGD3, "t_sg": 5.0}), ["runs[0].t_sg is 5.0", "a whole number"]),
+        (raw({**MGD3, "cfg_channels": 0}), ["runs[0].cfg_channels is 0", "all or a whole number"]),
+        (raw({"method": ["random"], "foo": 1}), ["runs[0].method is ['random']"]),
+        (raw({"method": "random", "foo": 1}), ["unknown key 'foo' in runs[0]"]),
+        (raw({"method": "dc", "learning_rate": None}), ["runs[0].learning_rate is None"]),
+        (raw({"method": "dm", "size": 10**9}), ["runs[0].size is 1000000000", "4,096"]),
+        (raw(datasets=[{"name": "mnist", "size": 10**9}]), ["datasets[0].size", "4,096"]),
+        (raw(datasets=[{"name": "mnist", "size": 33}]), ["datasets[0].size", "divisible by 8"]),
+        (raw(ipc=[10**9]), ["ipc[0] is 1000000000", "1,000,000"]),
+        (raw(resources={"batch": "atuo"}), ["resources.batch", "did you mean 'auto'"]),
+        (raw(tuning=[{"grid": {}}]), ["tuning[0].grid is empty"]),
         (raw(generation_seeds=[1, 1]), ["generation_seeds", "non-unique"]),
         (raw(runs=None), ["runs", "None"]),
         (
@@ -147,7 +162,7 @@ def test_lists_sweep():
 
 def test_a_run_takes_the_methods_defaults_unless_its_generator_has_its_own():
     (run,) = resolve(raw(MGD3)).runs
-    assert run.settings == {**METHODS["mgd3"].settings, "cfg": 1.5, "cfg_channels": "all"} | {
+    assert run.settings == {**METHODS["mgd3"].defaults(), "cfg": 1.5, "cfg_channels": "all"} | {
         "clamp": 3.0
     }
     assert resolve(raw({**MGD3, "clamp": None})).runs[0].settings["clamp"] is None
@@ -251,7 +266,8 @@ ROWS = {
 
 
 def test_different_settings_never_share_a_slug():
-    assert set(VALUES) == set(RUN_KEYS)
+    keys = {key for method in METHODS.values() for key in method.fields()}
+    assert set(VALUES) == {"generator", *keys}
     defaults = [slug(), slug({"method": "random"}), slug({"method": "rded"}), slug(MANIFOLD)]
     defaults += [slug(PRIOR), slug({"method": "idc"}), slug({"method": "dc"})]
     defaults += [slug({"method": "sre2l"})]
@@ -309,8 +325,13 @@ def test_every_key_is_described_or_obvious():
 def test_every_swept_key_accepts_a_list_and_no_other_does():
     for key, values in VALUES.items():
         config = raw({**ROWS.get(key, MGD3), key: copy.copy(values[:2])})
-        if key in SWEPT:
+        if key in METHODS[ROWS.get(key, MGD3)["method"]].swept():
             assert len(resolve(config).runs) == 2
         else:
             with pytest.raises(UserError, match=key):
                 resolve(config)
+
+
+def test_the_table_of_settings_is_current():
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page.page(), "python -m mgd3.planning.settings_page > docs/settings.md"

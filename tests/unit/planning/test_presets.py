@@ -11,12 +11,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from mgd3.discovery.clustering import ALGORITHMS
+from mgd3.discovery import DISCOVERIES
 from mgd3.evaluation.protocols import PROTOCOLS, SoftProtocol
 from mgd3.generators.registry import get_generator
 from mgd3.methods import METHODS, distiller
 from mgd3.networks.names import NETWORKS
-from mgd3.planning.config import SWEPT, resolve, schema
+from mgd3.planning.config import resolve, schema
 from mgd3.reporting.tables.paper import load_paper, paper_key, published
 from mgd3.reporting.tables.results import (
     ALL_CROSS_DATASETS,
@@ -91,7 +91,8 @@ def rows(raw: dict[str, Any]) -> list[dict[str, Any]]:
     """Its runs as written, sweeps unfolded."""
     unfolded = []
     for run in raw["runs"]:
-        swept = {k: v if isinstance(v, list) else [v] for k, v in run.items() if k in SWEPT}
+        names = METHODS[run["method"]].swept()
+        swept = {k: v if isinstance(v, list) else [v] for k, v in run.items() if k in names}
         for values in itertools.product(*swept.values()):
             unfolded.append({**run, **dict(zip(swept, values, strict=True))})
     return unfolded
@@ -181,7 +182,7 @@ def test_every_row_of_a_preset_can_be_run(name):
         if run.generator is not None:
             get_generator(run.generator)
         if "modes" in run.settings:
-            assert run.settings["modes"] in ALGORITHMS
+            assert run.settings["modes"] in DISCOVERIES
 
 
 def test_minmax_is_a_row_of_its_own_name():

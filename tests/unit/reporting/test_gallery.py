@@ -22,9 +22,8 @@ from mgd3.base.errors import UserError
 from mgd3.cli import main
 from mgd3.data import make_dataset
 from mgd3.data.index import Index, write_index
-from mgd3.reporting.gallery import exhibit
 from mgd3.reporting.gallery import page as pages
-from mgd3.reporting.gallery.exhibit import RealImages, nearest
+from mgd3.reporting.gallery.exhibit import RealImages, exhibit, nearest
 from mgd3.reporting.gallery.page import Edition, gallery
 from mgd3.reporting.tables.results import COLUMNS
 from workplace import own_images
@@ -314,7 +313,7 @@ def test_both_stages_from_the_command_line(tmp_path, real):
     a_set(tmp_path / "modes.st", ["a", "b"], 3, 9)
     choice = json.dumps({"name": "own", "root": str(tmp_path / "data"), "size": 32})
     sets = [str(tmp_path / f"{run['run']}.st") for run in RUNS]
-    part, table = str(tmp_path / "part.st"), str(results(tmp_path / "r.csv"))
+    part, table = str(tmp_path / "part.safetensors"), str(results(tmp_path / "r.csv"))
     status = main(
         ["exhibit", "--dataset", choice, "--index", str(real.index), "--classes", '["b"]',
          "--slugs", '["random", "guided"]', "--sets", *sets, "--latents", str(real.latents[0]),

@@ -1,4 +1,9 @@
-"""A stage's code and its version change together, or results of old code would pass for new.
+"""Code and its version change together, or results of old code would pass for new.
+
+Versions are of stages, and of the owners of settings that stages call: a method, a mode discovery
+algorithm, a protocol, a generator family, a teacher. A stage's code is what it runs without the
+owners' files; an owner's is what is reached from its own file, without what every job of its stage
+runs. So a mend in one method asks about that method alone.
 
 After a change:  python tests/unit/stages/test_stages.py  (having raised the versions that need it).
 """
@@ -6,30 +11,61 @@ After a change:  python tests/unit/stages/test_stages.py  (having raised the ver
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
+import importlib
 import inspect
 import json
 import textwrap
+from collections.abc import Container, Iterable
 from pathlib import Path
+from typing import Any
 
 import mgd3
-from mgd3.evaluation.protocols import PROTOCOLS
+from mgd3.discovery import DISCOVERIES
+from mgd3.evaluation.protocols import PROTOCOLS, Protocol
+from mgd3.generators.families import FAMILIES
 from mgd3.methods import METHODS
+from mgd3.planning.owners import OWNERS, owner_version
 from mgd3.stages import JOBS, VERSIONS
 from mgd3.stages.contract import Job
+from mgd3.teachers import TEACHERS, TeacherRecipe
 
 PACKAGE = Path(mgd3.__file__).parent
 RECORD = Path(__file__).with_name("stage_closures.json")
 
-# Methods and engines are imported by name when they run.
-_METHODS = sorted({f"methods.{m.module}" for m in METHODS.values() if m.distils})
-_ENGINES = sorted({f"evaluation.{p.engine}" for p in PROTOCOLS.values()})
-BY_NAME: dict[str, list[str]] = {
-    "sample": _METHODS,
-    "tune-sample": _METHODS,
-    "trajectory": ["methods.mgd3", "methods.manifoldgd"],
-    "evaluate": _ENGINES,
-    "tune-train": _ENGINES,
+
+def _module(entry: Any) -> str:
+    return getattr(entry, "__module__", type(entry).__module__).removeprefix("mgd3.")
+
+
+# What an owner's code is reached from: of a method its file, of a protocol its kind and its engine.
+OWN_ENTRIES: dict[tuple[str, str], list[str]] = {
+    **{("method", name): [_module(entry)] for name, entry in METHODS.items()},
+    **{("discovery", name): [_module(entry)] for name, entry in DISCOVERIES.items()},
+    **{
+        ("protocol", name): [type(entry).__module__[5:], f"evaluation.{entry.engine}"]
+        for name, entry in PROTOCOLS.items()
+    },
+    **{("generator", name): [_module(entry)] for name, entry in FAMILIES.items()},
+    **{("teacher", name): ["teachers"] for name in TEACHERS},
+}
+# What is not a module of its own: entries of a registry that one file holds.
+OWN_DATA = {
+    **{("protocol", name): repr(entry) for name, entry in PROTOCOLS.items()},
+    **{("teacher", name): repr(entry) for name, entry in TEACHERS.items()},
+}
+# Files in which data of several owners stand.
+ENTRY_FILES = {"teachers", *(f"evaluation.protocols.{kind}" for kind in ("hard", "soft", "glad"))}
+# Owners' files, which are no part of a stage's code. The file of the teachers holds more.
+OWNED = {module for modules in OWN_ENTRIES.values() for module in modules} - {"teachers"}
+# The stage that calls the owners of a kind: its code is no part of theirs.
+CALLER = {
+    "method": "sample",
+    "discovery": "modes",
+    "protocol": "evaluate",
+    "generator": "latents",
+    "teacher": "train_teacher",
 }
 
 
@@ -89,65 +125,110 @@ def imports(node: ast.AST, module: str, is_package: bool) -> list[str]:
     return found
 
 
-def entries(job: type[Job]) -> list[str]:
+def entries(stage: str) -> list[str]:
     """The modules that a job imports when it runs: those of its contract's own methods."""
-    found = []
+    job, found = JOBS[stage.replace("_", "-")], []
     for cls in job.__mro__[: job.__mro__.index(Job)]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
         found += imports(tree, cls.__module__.removeprefix("mgd3."), False)
-    return [*found, *BY_NAME.get(job.stage, ())]
+    return found
 
 
-def own(job: type[Job]) -> str:
+def contract(stage: str) -> str:
     """A digest of the contract itself."""
-    lines = [plain(ast.parse(textwrap.dedent(inspect.getsource(c)))) for c in job.__mro__[:-2]
-             if c.__module__ != Job.__module__]  # fmt: skip
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:16]
+    job = JOBS[stage.replace("_", "-")]
+    parts = job.__mro__[: job.__mro__.index(Job)]
+    return digest([plain(ast.parse(textwrap.dedent(inspect.getsource(cls)))) for cls in parts])
 
 
-def closure(entries: list[str]) -> dict[str, str]:
-    """Hash of every module reachable from the entries, by its dotted name."""
+def is_data(node: ast.AST, module: str) -> bool:
+    """Whether a statement makes entries of a registry, which count for their owner alone."""
+    names = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+    if not (isinstance(node, ast.Assign | ast.AnnAssign) and len(names) == 1):
+        return False
+    value = getattr(importlib.import_module(f"mgd3.{module}"), getattr(names[0], "id", ""), None)
+    held = value.values() if isinstance(value, dict) else value
+    entries = held if not isinstance(held, str) and isinstance(held, Iterable) else [held]
+    kinds = (Protocol, TeacherRecipe)
+    return bool(entries) and all(isinstance(entry, kinds) for entry in entries)
+
+
+def closure(begin: list[str], without: Container[str] = ()) -> dict[str, str]:
+    """Hash of every module reachable from the entries, by its dotted name.
+
+    Args:
+        without: modules that are not entered.
+    """
     hashes: dict[str, str] = {}
-    todo = list(entries)
+    todo = list(begin)
     while todo:
         module = todo.pop()
-        file = file_of(module)
-        if module in hashes or file is None:
+        if module in hashes or module in without or file_of(module) is None:
             continue
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        hashes[module] = hashlib.sha256(json.dumps(plain(tree)).encode()).hexdigest()[:16]
-        todo += imports(tree, module, file.name == "__init__.py")
-        todo += [module.rpartition(".")[0]]  # importing a module runs its package
+        hashes[module], imported = looked_at(module)
+        todo += imported
     return hashes
 
 
-def of_stage(name: str) -> dict[str, str]:
-    return closure(entries(JOBS[name]))
+@functools.cache
+def looked_at(module: str) -> tuple[str, list[str]]:
+    """The hash of a module, and what running it imports."""
+    file = file_of(module)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    if module in ENTRY_FILES:
+        tree.body = [node for node in tree.body if not is_data(node, module)]
+    found = hashlib.sha256(json.dumps(plain(tree)).encode()).hexdigest()[:16]
+    # Importing a module runs its package.
+    return found, [
+        *imports(tree, module, file.name == "__init__.py"), module.rpartition(".")[0]
+    ]  # fmt: skip
 
 
-def closures() -> dict[str, str]:
-    return {
-        name.replace("-", "_"): hashlib.sha256(
-            json.dumps([own(job), closure(entries(job))], sort_keys=True).encode()
-        ).hexdigest()
-        for name, job in JOBS.items()
+def stage_closure(stage: str) -> dict[str, str]:
+    return closure(entries(stage), OWNED - set(entries(stage)))
+
+
+def owner_closure(kind: str, name: str) -> dict[str, str]:
+    """What is reached from an owner's files, but for what each job of its stage runs."""
+    own = OWN_ENTRIES[kind, name]
+    shared = stage_closure(CALLER[kind]).keys() - set(own)
+    # One owner of a kind may use another: a prior begins with the images of the method `random`.
+    return closure(own, shared)
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def closures() -> dict[str, list[Any]]:
+    """[version, digest] of every stage and owner."""
+    stages = {
+        stage: [version, digest([contract(stage), stage_closure(stage)])]
+        for stage, version in VERSIONS.items()
     }
+    owners = {
+        f"{kind} {name}": [
+            owner_version(kind, name),
+            digest([owner_closure(kind, name), OWN_DATA.get((kind, name))]),
+        ]
+        for kind, name in OWN_ENTRIES
+    }
+    return {**stages, **owners}
 
 
-def test_every_stage_has_a_version_and_an_entry():
-    assert set(closures()) == set(VERSIONS)
-    for name, job in JOBS.items():
-        found = [entry for entry in entries(job) if file_of(entry)]
-        assert any(entry.count(".") for entry in found), f"{name} runs nothing"
+def test_every_stage_runs_something():
+    for stage in VERSIONS:
+        assert stage_closure(stage), stage
 
 
 def test_closures_hold_what_a_stage_runs():
     assert {"", "discovery.modes", "generators.latents", "generators.vae", "base.seeding"} <= set(
-        of_stage("modes")
+        closure(entries("modes"))
     )
-    assert {"diffusion.sampling", "diffusion.guidance", "data.embedded"} <= set(of_stage("sample"))
-    assert "networks.augment" in of_stage("evaluate")
-    assert not {"cli", "reporting.tables", "reporting.figures"} & set(of_stage("sample"))
+    assert {"diffusion.sampling", "diffusion.guidance"} <= set(owner_closure("method", "mgd3"))
+    assert "data.embedded" in closure(entries("sample"))
+    assert "networks.augment" in closure(entries("evaluate"))
+    assert not {"cli", "reporting.tables", "reporting.figures"} & set(closure(entries("sample")))
 
 
 def test_docstrings_and_comments_do_not_count():
@@ -156,17 +237,58 @@ def test_docstrings_and_comments_do_not_count():
     assert plain(ast.parse(one)) != plain(ast.parse("def f(x):\n    return -x\n"))
 
 
-def test_the_code_of_each_stage_is_that_of_its_version():
+def test_every_owner_has_an_entry():
+    assert set(OWN_ENTRIES) == {(kind, name) for kind, of in OWNERS.items() for name in of}
+    for own in OWN_ENTRIES.values():
+        assert all(file_of(entry) for entry in own)
+
+
+def test_an_owner_s_code_is_its_own():
+    """A mend of one touches neither the others nor the stages."""
+    rded, herding = owner_closure("method", "rded"), owner_closure("method", "herding")
+    assert {"methods.rded", "methods.selection.rded"} <= set(rded)
+    assert not {"methods.rded", "methods.selection.rded"} & set(herding)
+    for stage in VERSIONS:
+        held = set(stage_closure(stage))
+        assert not {"methods.rded", "methods.matching.idc", "discovery.gmm"} & held, stage
+        assert not {"evaluation.protocols.soft", "evaluation.soft"} & held - set(entries(stage))
+    assert "evaluation.soft" not in owner_closure("protocol", "hard")
+    assert "methods.matching.idc" in owner_closure("method", "idc")
+    assert "methods.matching.idc" not in owner_closure("method", "dc")
+    assert "discovery.gmm" not in owner_closure("discovery", "kmeans")
+    assert "generators.unet" not in owner_closure("generator", "dit")
+    # What one loop does to all images is of all methods that match.
+    for name in ("dc", "dm", "idc", "sre2l", "glad-vae"):
+        assert "methods.matching.loop" in owner_closure("method", name)
+
+
+def test_every_module_that_a_job_can_run_is_of_a_stage_or_an_owner():
+    recorded = {m for stage in VERSIONS for m in stage_closure(stage)}
+    recorded |= {m for owner in OWN_ENTRIES for m in owner_closure(*owner)}
+    once = {m for stage in VERSIONS for m in closure(entries(stage))}
+    once |= {m for own in OWN_ENTRIES.values() for m in closure(own)}
+    assert once <= recorded
+
+
+def test_entries_of_a_registry_count_for_their_owner_alone():
+    tree = ast.parse(file_of("evaluation.protocols.hard").read_text(encoding="utf-8"))
+    left = [node for node in tree.body if not is_data(node, "evaluation.protocols.hard")]
+    assert len(left) < len(tree.body)
+    assert {node.name for node in left if isinstance(node, ast.ClassDef)} >= {"HardProtocol"}
+    assert len({OWN_DATA["protocol", name] for name in PROTOCOLS}) == len(PROTOCOLS)
+
+
+def test_the_code_of_each_stage_and_owner_is_that_of_its_version():
     recorded, now = json.loads(RECORD.read_text()), closures()
-    changed = [stage for stage in now if recorded.get(stage) != [VERSIONS[stage], now[stage]]]
+    changed = [owner for owner in now if recorded.get(owner) != now[owner]]
     assert not changed, (
-        f"the code of {', '.join(changed)} changed: where results change, raise the version of the "
-        "contract in workflow/mgd3/stages/; then record it with "
+        f"the code of {', '.join(changed)} changed: where results change, raise VERSIONS[...] in "
+        "workflow/mgd3/stages/, or the owner's `version`; then record it with "
         "`python tests/unit/stages/test_stages.py`"
     )
 
 
 if __name__ == "__main__":
-    record = {stage: [VERSIONS[stage], digest] for stage, digest in closures().items()}
+    record = closures()
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"recorded {len(record)} stages")
+    print(f"recorded {len(VERSIONS)} stages and {len(OWN_ENTRIES)} owners")

@@ -17,17 +17,19 @@ from mgd3.base.errors import UserError
 from mgd3.teachers import TEACHERS, get_teacher, pretrained, training
 
 CLASSES = ["n01", "n02", "n03"]
+# At the recipe's own rate so few steps lead anywhere, by the rounding of the processor.
 TINY = replace(
-    TEACHERS["resnet10-64"], network="conv3", size=32, test_resize=32, steps=12, batch_size=16
-)
+    TEACHERS["resnet10-64"], network="conv3", size=32, test_resize=32, steps=12, batch_size=16,
+    learning_rate=0.01,
+)  # fmt: skip
 
 
 def write(path, n, seed, classes=CLASSES, size=32):
-    """Images whose ramp tells their class, with noise."""
+    """Images whose ramp tells their class plainly, with noise."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % len(classes)
-    noise = torch.randint(100, (n, 3, size, size), generator=g)
-    ramp = torch.arange(size)[None, None, :, None] * (labels[:, None, None, None] * 2)
+    noise = torch.randint(60, (n, 3, size, size), generator=g)
+    ramp = torch.arange(size)[None, None, :, None] * (labels[:, None, None, None] * 3)
     images = (noise + ramp).to(torch.uint8)
     save_tensors(path, {"images": images, "labels": labels}, {"classes": classes})
     return path
@@ -48,7 +50,8 @@ def train(files, folder, recipe=TINY, **changes):
 
 def test_a_teacher_learns_and_says_how_well(files, tmp_path):
     card = train(files, tmp_path / "teacher")
-    assert card["accuracy"]["test"] > 60 and set(card["accuracy"]) == {"test", "validation"}
+    # Chance is 33 %, two of the three classes are 67 %; a teacher that learns tells all apart.
+    assert card["accuracy"]["test"] > 80 and set(card["accuracy"]) == {"test", "validation"}
     held = json.loads((tmp_path / "teacher/teacher.json").read_text())
     assert held == card | {"sha256": sha256_of(tmp_path / "teacher/model.safetensors")}
     assert held["files"] == {split: sha256_of(path) for split, path in files.items()}

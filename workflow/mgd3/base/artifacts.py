@@ -1,27 +1,33 @@
 """Files that are either whole or absent: safetensors, Parquet and JSON with metadata.
 
 Every file is written under a temporary name beside its target and renamed when complete, so a
-process killed at any moment leaves nothing that looks finished.
+process killed at any moment leaves nothing that looks finished. A file that is saved with an
+identity says what it is, and whether it is sound: see `headers`. Readers that are told what to
+expect refuse anything else.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import headers
 from .errors import UserError, explained, require_file
+from .headers import damaged as _damaged
+from .headers import sha256_of as sha256_of
+from .identity import Identity
 from .shapes import misfit
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import torch
 
@@ -165,43 +171,109 @@ def _disk_error(error: Exception, path: Path) -> UserError | None:
     return UserError(f"cannot write {path}: {known.what}", known.mend)
 
 
-def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _require(path: str | Path, kind: str, expecting: Identity | str | None = None) -> Path:
+    found = require_file(path, kind)
+    if expecting is not None:
+        headers.check(found, expecting)
+    return found
+
+
+def _header(metadata: Mapping[str, Any], identity: Identity | None) -> dict[str, Any]:
+    own = headers.header_of(identity) if identity else {}
+    return {"schema": SCHEMA_VERSION, **own, **metadata}
 
 
 def save_tensors(
-    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+    path: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, Any],
+    identity: Identity | None = None,
 ) -> None:
     """Write a safetensors file. `metadata` is any JSON value; the schema version is added."""
     from safetensors.torch import save_file
 
-    header = {_METADATA_KEY: json.dumps({"schema": SCHEMA_VERSION, **metadata})}
     contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    _write_tensors(path, save_file, contiguous, metadata, identity)
+
+
+def save_arrays(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, Any],
+    identity: Identity | None = None,
+) -> None:
+    """Write the bytes that `save_tensors` writes for the same values, without importing torch."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    _write_tensors(path, save_file, contiguous, metadata, identity)
+
+
+def _write_tensors(
+    path: str | Path,
+    save_file: Callable[..., None],
+    tensors: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    identity: Identity | None,
+) -> None:
+    header = {_METADATA_KEY: json.dumps(_header(metadata, identity))}
     with atomic(path) as temporary:
-        save_file(contiguous, temporary, metadata=header)
+        save_file(tensors, temporary, metadata=header)
+        if identity:
+            headers.close_seal(temporary)
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def _opened(path: str | Path, framework: str = "numpy") -> Iterator[Any]:
+    """A safetensors file; tensors are read from it as those of `framework`, which is imported."""
     from safetensors import SafetensorError, safe_open
 
     require_file(path, "tensor file")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except SafetensorError as error:
         raise _damaged(path, error) from error
 
 
-def load_tensors(path: str | Path, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+def load_tensors(
+    path: str | Path,
+    names: Iterable[str] | None = None,
+    expecting: Identity | str | None = None,
+) -> dict[str, torch.Tensor]:
     """Read named tensors (all by default) from a safetensors file, onto the CPU.
 
+    Args:
+        expecting: what the file must be; all of it is read to make sure.
+
     Raises:
-        UserError: the file is missing, damaged, or lacks one of `names`.
+        UserError: the file is missing, damaged, lacks one of `names`, or is not what is expected.
     """
-    with _opened(path) as file:
+    return _load(path, names, expecting, "pt")
+
+
+def load_arrays(
+    path: str | Path,
+    names: Iterable[str] | None = None,
+    expecting: Identity | str | None = None,
+) -> dict[str, np.ndarray]:
+    """`load_tensors` as NumPy arrays, without importing torch. There is no bfloat16 in NumPy.
+
+    Raises:
+        UserError: as `load_tensors`.
+    """
+    return _load(path, names, expecting, "numpy")
+
+
+def _load(
+    path: str | Path,
+    names: Iterable[str] | None,
+    expecting: Identity | str | None,
+    framework: str,
+) -> dict[str, Any]:
+    _require(path, "tensor file", expecting)
+    with _opened(path, framework) as file:
         wanted = list(file.keys()) if names is None else list(names)
         _require_entry(path, file, wanted)
         return {name: file.get_tensor(name) for name in wanted}
@@ -223,8 +295,8 @@ def tensor_shape(path: str | Path, name: str) -> tuple[int, ...]:
         return tuple(file.get_slice(name).get_shape())
 
 
-def tensor_rows(path: str | Path, name: str, chunk: int) -> Iterator[torch.Tensor]:
-    """A tensor in pieces of `chunk` rows, for one that is too large to hold.
+def tensor_rows(path: str | Path, name: str, chunk: int) -> Iterator[np.ndarray]:
+    """A tensor in pieces of `chunk` rows, as arrays, for one that is too large to hold.
 
     Raises:
         UserError: as `load_tensors`.
@@ -232,8 +304,9 @@ def tensor_rows(path: str | Path, name: str, chunk: int) -> Iterator[torch.Tenso
     with _opened(path) as file:
         _require_entry(path, file, [name])
         rows = file.get_slice(name)
-        for start in range(0, rows.get_shape()[0], chunk):
-            yield rows[start : start + chunk]
+        count = rows.get_shape()[0]
+        for start in range(0, count, chunk):
+            yield rows[start : min(start + chunk, count)]
 
 
 def tensor_metadata(path: str | Path, shape: Any = object) -> dict[str, Any]:
@@ -264,34 +337,48 @@ def _metadata(path: str | Path, text: str | bytes, shape: Any = object) -> dict[
     return value
 
 
-def _damaged(path: str | Path, error: Exception | str) -> UserError:
-    return UserError(
-        f"{path} is damaged: {error}", "delete it and run the workflow again to remake it"
-    )
+def save_json(path: str | Path, value: Any, identity: Identity | None = None) -> None:
+    """Write JSON. With an identity, `value` is an object, and the header its first entry."""
+    if identity:
+        value = {headers.KEY: headers.header_of(identity), **value}
+    _write_json(path, value, sealed=identity is not None)
 
 
-def save_json(path: str | Path, value: Any) -> None:
+def save_folder_header(folder: Path, identity: Identity) -> None:
+    """Write `mgd3.json` into a folder whose files only work together, when all are there."""
+    value = headers.folder_header(folder, identity)
+    _write_json(folder / headers.FOLDER_HEADER, value, sealed=True)
+
+
+def _write_json(path: str | Path, value: Any, sealed: bool) -> None:
     with atomic(path) as temporary:
         temporary.write_text(
             json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        if sealed:
+            headers.close_seal(temporary)
 
 
-def load_json(path: str | Path, shape: Any = object) -> Any:
-    """The value of a JSON file.
+def load_json(
+    path: str | Path, shape: Any = object, expecting: Identity | str | None = None
+) -> Any:
+    """What was saved, without its header.
 
     Args:
         shape: what it must be: see `mgd3.base.shapes.misfit`.
 
     Raises:
-        UserError: the file is missing, not JSON, or of another shape.
+        UserError: the file is missing, not JSON, of another shape, or not what is expected.
     """
     try:
-        value = json.loads(require_file(path, "JSON file").read_text(encoding="utf-8"))
+        value = json.loads(_require(path, "JSON file", expecting).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}", "delete it and run again") from error
     except OSError as error:
         raise explained(error) from error  # type: ignore[misc]
+    own = value.get(headers.KEY) if isinstance(value, dict) else None
+    if isinstance(own, dict) and headers.SEAL in own:
+        del value[headers.KEY]
     if clause := misfit(value, shape):
         raise UserError(f"{path} is another file than is read here: it {clause}",
                         "delete it and run again, or name the right file")  # fmt: skip
@@ -303,33 +390,46 @@ def save_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def save_table(path: str | Path, table: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
+def save_table(
+    path: str | Path,
+    table: pd.DataFrame,
+    metadata: Mapping[str, Any],
+    identity: Identity | None = None,
+) -> None:
     """Write a Parquet file with JSON metadata in its schema."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    header = {_METADATA_KEY: json.dumps({"schema": SCHEMA_VERSION, **metadata})}
+    own = _header(metadata, identity)
+    # The schema is written twice, the second time encoded, and a seal must stand in one place.
+    seal = own.pop(headers.SEAL, None)
+    header = {_METADATA_KEY: json.dumps(own)}
+    arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, **header})
     with atomic(path) as temporary:
-        pq.write_table(
-            arrow.replace_schema_metadata({**arrow.schema.metadata, **header}),
-            temporary,
-            write_page_checksum=True,
-        )
+        with pq.ParquetWriter(temporary, arrow.schema, write_page_checksum=True) as writer:
+            writer.write_table(arrow)
+            if seal:
+                writer.add_key_value_metadata({f"{_METADATA_KEY}-{headers.SEAL}": seal})
+        if seal:
+            headers.close_seal(temporary)
 
 
-def load_table(path: str | Path, columns: Iterable[str] = ()) -> pd.DataFrame:
+def load_table(
+    path: str | Path, columns: Iterable[str] = (), expecting: Identity | str | None = None
+) -> pd.DataFrame:
     """The table of a Parquet file.
 
     Args:
         columns: that it must have.
 
     Raises:
-        UserError: the file is missing or damaged, or has not these columns.
+        UserError: the file is missing or damaged, has not these columns, or is not what is
+            expected.
     """
     import pyarrow.parquet as pq
 
-    require_file(path, "table")
+    _require(path, "table", expecting)
     try:
         table = pq.read_table(path, page_checksum_verification=True).to_pandas()
     except Exception as error:  # of many kinds, whatever the damaged bytes lead to

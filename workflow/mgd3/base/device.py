@@ -125,6 +125,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
+def out_of_memory(error: BaseException, stage: str) -> UserError | None:
+    """What to tell the user where a stage ended for want of memory; None for another error."""
+    if not is_out_of_memory(error):
+        return None
+    mend = "use a machine with more memory; on a cluster, raise this rule's `mem_mb`"
+    return UserError(f"not enough memory for {stage}: {error}", mend)
+
+
 def pick_device(name: str) -> str:
     """ "auto" is CUDA where there is one.
 

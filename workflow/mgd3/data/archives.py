@@ -59,6 +59,7 @@ class FetchedArchive(ImageNet):
 
     def __init__(self, root: Path, archive: Archive) -> None:
         super().__init__(root, subsets()[archive.subset], archive.counts)
+        self.published = archive.name
 
     def preflight(self, most_ipc: int, validation_fraction: float) -> None:
         if self.root.is_dir():

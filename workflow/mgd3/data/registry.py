@@ -24,6 +24,9 @@ SPLITS = ("train", "validation", "test")
 class Source(Protocol):
     """Where images come from. One implementation for each kind of data set."""
 
+    # The name under which everyone has the same images; None: they are the user's own.
+    published: str | None
+
     def classes(self) -> list[str]:
         """Class keys in label order."""
         ...

@@ -6,27 +6,20 @@ the order of classes changes nothing. scikit-learn does all but k-means, which i
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
-import torch
 
-from ..base.seeding import Draw, seed_of, torch_generator
-from . import DISCOVERIES
+from ..base.seeding import Draw, seed_of
+from . import algorithm_of
 
 # Clustering is part of the method's definition, not of its randomness: one seed for all runs, as
 # in the released code.
-_SEED = 0
+SEED = 0
 _ITERATIONS = 100
 # Up to here all products of two rows are held at once (256 MB), above they are made when needed.
 _GRAM_ROWS = 8192
-_DBSCAN_CORE = 3
-# Latents per prototype in one update of D4M's k-means; its ImageNet script has 1 (and strength
-# 0.7), its code's default is 10.
-_D4M_EXPAND = 1
 
 
 @dataclass(frozen=True)
@@ -44,20 +37,16 @@ class Found:
     filled: int = 0
 
 
-# x, k, class name, generation seed.
-Discovery = Callable[[np.ndarray, int, str, int], Found]
+def rng_of(purpose: str, name: str) -> np.random.Generator:
+    return np.random.default_rng(seed_of(purpose, SEED, name))
 
 
-def _rng(purpose: str, name: str) -> np.random.Generator:
-    return np.random.default_rng(seed_of(purpose, _SEED, name))
-
-
-def _state(purpose: str, name: str) -> int:
+def state_of(purpose: str, name: str) -> int:
     """A seed as scikit-learn takes it."""
-    return seed_of(purpose, _SEED, name) % 2**32
+    return seed_of(purpose, SEED, name) % 2**32
 
 
-class _SquaredDistances:
+class SquaredDistances:
     """Squared Euclidean distances of some rows of x to all of them."""
 
     def __init__(self, x: np.ndarray) -> None:
@@ -77,7 +66,7 @@ def greedy_seeds(x: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
     Four times the usual 2 + ln k candidates are tried for each centre: they cost little once the
     products of all rows are there, and lower the inertia k-means ends at by about 1 %.
     """
-    distances = _SquaredDistances(x)
+    distances = SquaredDistances(x)
     chosen = [int(rng.integers(len(x)))]
     nearest = distances(np.array(chosen))[0]
     trials = 4 * (2 + int(np.log(k)))
@@ -95,12 +84,12 @@ def greedy_seeds(x: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
 
 def centroids(x: np.ndarray, k: int, name: str) -> np.ndarray:
     """k-means by FAISS from greedy seeds, float32 [k, d]."""
-    start = x[greedy_seeds(x, k, _rng(Draw.KMEANS, name))]
+    start = x[greedy_seeds(x, k, rng_of(Draw.KMEANS, name))]
     kmeans = faiss.Kmeans(
         x.shape[1],
         k,
         niter=_ITERATIONS,
-        seed=_SEED,
+        seed=SEED,
         min_points_per_centroid=1,
         max_points_per_centroid=len(x),
         gpu=faiss.get_num_gpus() > 0,
@@ -109,123 +98,7 @@ def centroids(x: np.ndarray, k: int, name: str) -> np.ndarray:
     return kmeans.centroids
 
 
-def _kmeans(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    return Found(centroids(x, k, name))
-
-
-def _nearest(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    """The real latent nearest to each centroid, no row twice."""
-    wide, c = x.astype(np.float64), centroids(x, k, name).astype(np.float64)
-    distance = (c**2).sum(1)[:, None] - 2 * c @ wide.T + (wide**2).sum(1)
-    rows = np.empty(k, dtype=np.int64)
-    for _ in range(k):
-        mode, row = np.unravel_index(distance.argmin(), distance.shape)
-        rows[mode] = row
-        distance[mode], distance[:, row] = np.inf, np.inf
-    return Found(x[rows], rows)
-
-
-def _random(x: np.ndarray, k: int, name: str, generation_seed: int) -> Found:
-    """Latents of k random real images, drawn anew for each generation seed: a control."""
-    draws = torch_generator(Draw.RANDOM_MODES, generation_seed, name)
-    rows = torch.randperm(len(x), generator=draws)[:k].numpy()
-    return Found(x[rows], rows)
-
-
-def _minibatch(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    from sklearn.cluster import MiniBatchKMeans
-
-    model = MiniBatchKMeans(k, n_init=1, random_state=_state(Draw.MINIBATCH, name)).fit(x)
-    return Found(model.cluster_centers_)
-
-
-def _d4m(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    """D4M's prototypes: mini-batch k-means that sees each latent once, in shuffled order.
-
-    As suduo94/D4M has it: one `partial_fit` for each group of km_expand * k latents; what is left
-    over at the end is not used. The first group's rows are the first centroids.
-    """
-    from sklearn.cluster import MiniBatchKMeans
-
-    size = min(_D4M_EXPAND * k, len(x))
-    model = MiniBatchKMeans(k, random_state=_SEED, n_init="auto", batch_size=size)
-    order = _rng(Draw.D4M, name).permutation(len(x))
-    for start in range(0, len(x) - size + 1, size):
-        model.partial_fit(x[order[start : start + size]])
-    return Found(model.cluster_centers_)
-
-
-def _divisive(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    """Bisecting k-means: the cluster of the largest inertia is split until there are k."""
-    from sklearn.cluster import BisectingKMeans
-
-    model = BisectingKMeans(k, random_state=_state(Draw.DIVISIVE, name)).fit(x)
-    return Found(model.cluster_centers_)
-
-
-def _gmm(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    """Means of a Gaussian mixture with diagonal covariances, begun at the k-means centroids.
-
-    A full covariance of 4,096 dimensions has more numbers than a class of ImageNet has.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    model = GaussianMixture(
-        k,
-        covariance_type="diag",
-        reg_covar=1e-3,
-        init_params="random_from_data",
-        means_init=centroids(x, k, name),
-        random_state=_state(Draw.GMM, name),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return Found(model.fit(x).means_)
-
-
-def _spectral(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    """Means of the clusters of the graph of 10 nearest neighbours."""
-    from sklearn.cluster import SpectralClustering
-
-    if k >= len(x) - 1:  # the graph has too few eigenvectors
-        return _means(x, np.arange(len(x)), k)
-    model = SpectralClustering(
-        k,
-        affinity="nearest_neighbors",
-        n_neighbors=min(10, len(x)),
-        assign_labels="cluster_qr",
-        random_state=_state(Draw.SPECTRAL, name),
-    )
-    with warnings.catch_warnings():
-        # A graph in several parts is a clustering, too.
-        warnings.filterwarnings("ignore", "Graph is not fully connected")
-        return _means(x, model.fit_predict(x), k)
-
-
-def _dbscan(x: np.ndarray, k: int, name: str, _: int) -> Found:
-    """Means of density clusters.
-
-    eps is chosen per class: of the percentiles of the distance that makes a point a core point
-    (to its 2nd neighbour), the one that gives a number of clusters nearest to k, and of several
-    the largest, which leaves the least noise. The k largest clusters count.
-    """
-    from sklearn.cluster import DBSCAN
-
-    distances = np.sqrt(_SquaredDistances(x)(np.arange(len(x))))
-    np.fill_diagonal(distances, 0)
-    nth = min(_DBSCAN_CORE - 1, len(x) - 1)
-    core = np.partition(distances, nth, axis=1)[:, nth]
-    best = np.full(len(x), -1)
-    for eps in np.unique(np.percentile(core, np.arange(1, 101)))[::-1]:
-        model = DBSCAN(eps=max(float(eps), 1e-12), min_samples=_DBSCAN_CORE, metric="precomputed")
-        labels = model.fit_predict(distances)
-        if abs(labels.max() + 1 - k) < abs(best.max() + 1 - k):
-            best = labels
-    return _means(x, best, k)
-
-
-def _means(x: np.ndarray, labels: np.ndarray, k: int) -> Found:
+def means_of(x: np.ndarray, labels: np.ndarray, k: int) -> Found:
     """Means of the k largest clusters; fewer are filled with the rows farthest from all modes.
 
     Args:
@@ -246,20 +119,6 @@ def _means(x: np.ndarray, labels: np.ndarray, k: int) -> Found:
     return Found(np.stack(modes), filled=filled)
 
 
-ALGORITHMS: dict[str, Discovery] = {
-    "kmeans": _kmeans,
-    "nearest": _nearest,
-    "random": _random,
-    "gmm": _gmm,
-    "spectral": _spectral,
-    "dbscan": _dbscan,
-    "divisive": _divisive,
-    "minibatch": _minibatch,
-    "d4m": _d4m,
-}
-assert set(ALGORITHMS) == set(DISCOVERIES)
-
-
 def find_modes(
     x: np.ndarray, discovery: str, k: int, name: str, generation_seed: int, pca: int | None = None
 ) -> Found:
@@ -267,7 +126,7 @@ def find_modes(
 
     Args:
         x: latents, float32 [n, d], n >= k.
-        discovery: a key of ALGORITHMS.
+        discovery: a key of `mgd3.discovery.DISCOVERIES`.
         name: the class; seeds depend on it.
         pca: cluster in this many principal components of the class. A mode is then the mean of
             the latents that are nearest to a cluster's centre there, so that nothing of a latent
@@ -276,12 +135,12 @@ def find_modes(
     Returns:
         Modes in the space of x.
     """
-    algorithm = ALGORITHMS[discovery]
+    algorithm = algorithm_of(discovery)
     if pca is None:
         return algorithm(x, k, name, generation_seed)
     from sklearn.decomposition import PCA
 
-    reducer = PCA(min(pca, *x.shape), random_state=_SEED)
+    reducer = PCA(min(pca, *x.shape), random_state=SEED)
     reduced = np.ascontiguousarray(reducer.fit_transform(x), dtype=np.float32)
     found = algorithm(reduced, k, name, generation_seed)
     if found.rows is not None:

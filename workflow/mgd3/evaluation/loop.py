@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.artifacts import load_tensors, save_tensors, tensor_metadata
+from ..base.checkpoint import Unfinished, misfit, pack, unpack
 from ..base.errors import UserError
 from ..base.memory import halving
 from ..base.seeding import Draw, seed_of
@@ -134,7 +134,7 @@ def fit(
         seeds: of generation and of training; with the epoch they name torch's global seed.
         autocast: from `arithmetic`.
         checkpoint: where to keep the state of an unfinished training, at most once a minute; an
-            existing one with the same `fingerprint` is continued. Removed at the end.
+            existing one of the same `fingerprint` is continued. Removed at the end.
         report: receives a progress line at each evaluation.
 
     Raises:
@@ -153,7 +153,7 @@ def fit(
                 run.evaluate(test, validation, protocol)
             done, spent = run.epoch - begin, time.monotonic() - started
             report(_progress(run.scores, plan, learner.images * done / spent, spent / done))
-        run.save(at_most_every=CHECKPOINT_SECONDS)
+        run.save_if_due()
     run.finish()
     return Training(run.scores, run.seconds(), peak_memory(run.loss.device))
 
@@ -215,7 +215,6 @@ class _Run:
     """How far one training has come, and its checkpoint."""
 
     def __init__(self, learner: Learner, checkpoint: Path | None, fingerprint: str) -> None:
-        self.path, self.fingerprint = checkpoint, fingerprint
         self.optimiser = learner.optimiser
         self.tested = learner.tested or learner.model
         self.modules = {"model": learner.model}
@@ -227,9 +226,10 @@ class _Run:
         self.loss = next(learner.model.parameters()).new_zeros(())
         self.images = 0
         self.before, self.started = 0.0, time.monotonic()
-        self.saved = self.started
-        if checkpoint is not None and checkpoint.is_file():
-            self._resume()
+        self.kept: Unfinished | None = None
+        if checkpoint is not None:
+            self.kept = Unfinished(checkpoint, {"training": fingerprint}, CHECKPOINT_SECONDS)
+            self._resume(self.kept)
 
     def evaluate(self, test: Split, validation: Split | None, protocol: Protocol) -> None:
         predictions = predict(self.tested, test.images, protocol)
@@ -258,23 +258,13 @@ class _Run:
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.started
 
-    def save(self, at_most_every: float) -> None:
-        if self.path is None or time.monotonic() - self.saved < at_most_every:
+    def save_if_due(self) -> None:
+        if self.kept is None or not self.kept.is_due():
             return
-        held = {"loss": {"sum": self.loss}, **_state(self.modules)}
-        held["optimiser"] = {
-            f"{index}/{key}": value
-            for index, state in self.optimiser.state_dict()["state"].items()
-            for key, value in state.items()
-            if isinstance(value, Tensor)
-        }
-        # `best` and `last` may be one tensor, and safetensors refuses shared memory.
-        held["predictions"] = {k: v.clone() for k, v in self.scores.predictions.items()}
-        save_tensors(
-            self.path,
-            {f"{group}/{k}": v for group, tensors in held.items() for k, v in tensors.items()},
+        tensors = {f"predictions.{name}": found for name, found in self.scores.predictions.items()}
+        self.kept.save(
+            {"loss": self.loss, **tensors, **pack(self.modules, self.optimiser)},
             {
-                "fingerprint": self.fingerprint,
                 "epoch": self.epoch,
                 "images": self.images,
                 "seconds": self.seconds(),
@@ -283,38 +273,25 @@ class _Run:
                 "selected": self.scores.selected,
             },
         )
-        self.saved = time.monotonic()
 
-    def _resume(self) -> None:
-        header = tensor_metadata(self.path)
-        if header.get("fingerprint") != self.fingerprint:
-            return  # of other images or settings: start afresh, and overwrite it
-        held: dict[str, dict[str, Tensor]] = {"predictions": {}, "optimiser": {}}
-        for key, tensor in load_tensors(self.path).items():
-            group, _, name = key.partition("/")
-            held.setdefault(group, {})[name] = tensor
-        for name, module in self.modules.items():
-            module.load_state_dict(held[name])
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in held["optimiser"].items():
-            index, _, name = key.partition("/")
-            state.setdefault(int(index), {})[name] = tensor
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        self.loss.copy_(held["loss"]["sum"])
-        self.epoch, self.images = header["epoch"], header["images"]
-        self.before = header["seconds"]
-        self.scores = Scores(
-            header["curve"], header["best"], header["selected"], held["predictions"]
-        )
+    def _resume(self, kept: Unfinished) -> None:
+        state = kept.load()
+        if state is None:
+            return
+        tensors, note = state
+        if why := misfit(tensors, self.modules, self.optimiser):
+            kept.doubt(f"{kept.path} {why}")
+            return
+        unpack(tensors, self.modules, self.optimiser)
+        self.loss.copy_(tensors["loss"])
+        self.epoch, self.images, self.before = note["epoch"], note["images"], note["seconds"]
+        group = "predictions."
+        predictions = {k.removeprefix(group): t for k, t in tensors.items() if k.startswith(group)}
+        self.scores = Scores(note["curve"], note["best"], note["selected"], predictions)
 
     def finish(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
-
-def _state(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
-    return {name: module.state_dict() for name, module in modules.items()}
+        if self.kept is not None:
+            self.kept.remove()
 
 
 def _progress(scores: Scores, plan: Plan, speed: float, epoch_seconds: float) -> str:

@@ -124,7 +124,8 @@ def evaluate(
     if threads:
         torch.set_num_threads(threads)
     try:
-        engine = importlib.import_module(f".{entry.engine}", __package__)
+        inside = "" if "." in entry.engine else f"{__package__}."
+        engine = importlib.import_module(f"{inside}{entry.engine}")
         result = engine.train_network(
             splits["train"],
             splits["test"],

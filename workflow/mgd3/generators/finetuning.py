@@ -18,7 +18,7 @@ from diffusers import DiTTransformer2DModel
 from torch import Tensor, nn
 
 from ..base import artifacts
-from ..base.checkpoint import Checkpoint
+from ..base.checkpoint import Checkpoint, Unfinished
 from ..base.errors import UserError
 from ..base.progress import Progress
 from ..base.seeding import Draw, torch_generator
@@ -184,10 +184,10 @@ def _cached_latents(
     identity: dict[str, object],
 ) -> Latents:
     """Encoded once, in float16; kept beside the checkpoint until the training is done."""
-    path = folder / ".latents.safetensors"
     what = {"index": identity["index"], "vae": identity["vae"], "flip": dataset.flip}
-    if path.is_file() and artifacts.tensor_metadata(path).get("of") == what:
-        return Latents(**artifacts.load_tensors(path))
+    unfinished = Unfinished(folder / ".latents.safetensors", what)
+    if (state := unfinished.load()) is not None:
+        return Latents(**state.tensors)
     images, labels = index.split("train")
     index.require_unchanged(dataset.source, images)
     means, logvars, kept, errors = [], [], [], []
@@ -206,7 +206,7 @@ def _cached_latents(
         raise_undecodable(errors)
     held = Latents(torch.cat(means), torch.cat(logvars), torch.tensor(kept))
     # In float16 a log-variance below -65504 cannot occur: diffusers clamps it at -30.
-    artifacts.save_tensors(path, vars(held), {"of": what})
+    unfinished.save(vars(held), {})
     return held
 
 

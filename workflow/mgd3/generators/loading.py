@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,8 @@ import torch
 from ..base import artifacts
 from ..base.errors import UserError
 from .base import Generator
-from .dit import DiTGenerator
+from .families import FAMILIES
 from .registry import PIPELINES
-from .unet import load_ldm, load_stable_diffusion
 
 
 def family_of(folder: Path) -> str:
@@ -46,9 +46,5 @@ def load_generator(
     Raises:
         UserError: a part is missing or damaged.
     """
-    family = family_of(folder)
-    if family == "dit":
-        return DiTGenerator.load(folder, device=device, dtype=dtype)
-    if family == "ldm":
-        return load_ldm(folder, device=device, dtype=dtype)
-    return load_stable_diffusion(folder, prompts or [], device=device, dtype=dtype)
+    family = importlib.import_module(FAMILIES[family_of(folder)].__module__)
+    return family.load(folder, prompts, device, dtype)

@@ -11,35 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, did_you_mean
+from ..base.registry import Registry, own_entries
+from ..base.settings import require_typed
+from .families import FAMILIES
+from .families.base import VAE_FILES, WEIGHTS
 from .recipes import DitRecipe, FinetuneRecipe, MinMaxRecipe, Recipe, VaeRecipe
 
-_WEIGHTS = "diffusion_pytorch_model.safetensors"
-VAE_FILES = ("vae/config.json", f"vae/{_WEIGHTS}")
-_COMMON = ("model_index.json", "scheduler/scheduler_config.json", *VAE_FILES)
-_UNET = ("unet/config.json", f"unet/{_WEIGHTS}")
 # The files of a pipeline folder that the workflow declares, by family.
-FAMILY_FILES: dict[str, tuple[str, ...]] = {
-    "dit": (*_COMMON, "transformer/config.json", f"transformer/{_WEIGHTS}"),
-    "ldm": (*_COMMON, *_UNET, "class_embedder/config.json", f"class_embedder/{_WEIGHTS}"),
-    "sd": (
-        *_COMMON,
-        *_UNET,
-        "text_encoder/config.json",
-        "text_encoder/model.safetensors",
-        "tokenizer/merges.txt",
-        "tokenizer/special_tokens_map.json",
-        "tokenizer/tokenizer_config.json",
-        "tokenizer/vocab.json",
-    ),
-}
+FAMILY_FILES: dict[str, tuple[str, ...]] = {name: f.files for name, f in FAMILIES.items()}
 # `_class_name` in a folder's model_index.json -> family.
-PIPELINES = {
-    "DiTPipeline": "dit",
-    "ModeGuidedDiTPipeline": "dit",
-    "ModeGuidedLDMPipeline": "ldm",
-    "StableDiffusionPipeline": "sd",
-    "ModeGuidedStableDiffusionPipeline": "sd",
-}
+PIPELINES = {pipeline: name for name, family in FAMILIES.items() for pipeline in family.pipelines}
 # What training a DiT here writes; its VAE is a stage of its own.
 DIT_FILES = tuple(f for f in (*FAMILY_FILES["dit"], "training.json") if f not in VAE_FILES)
 
@@ -73,7 +54,7 @@ class GeneratorEntry:
     without any is put into the cache by hand (`mgd3 convert`).
 
     Attributes:
-        family: "dit", "ldm" or "sd"; a key of `FAMILY_FILES`.
+        family: a key of `FAMILIES`.
         recipe: how the workflow trains it on the data set at hand.
         finetune: how the workflow fine-tunes another generator on the data set at hand.
         folder: where ready weights lie.
@@ -109,9 +90,8 @@ class GeneratorEntry:
 
     @property
     def draw(self) -> str:
-        """What of an image's posterior its modes are found in: Stable Diffusion's in a sample, as
-        in the released code, the others' in the mean."""
-        return "sample" if self.family == "sd" else "mean"
+        """What of an image's posterior its modes are found in."""
+        return FAMILIES[self.family].draw
 
     @property
     def encoded_in(self) -> str:
@@ -140,7 +120,7 @@ _LARGE = {"precision": "bfloat16"}
 
 
 def _vae(name: str, revision: str) -> HubFiles:
-    files = {f"vae/{file}": file for file in ("config.json", _WEIGHTS)}
+    files = {f"vae/{file}": file for file in ("config.json", WEIGHTS)}
     return HubFiles(f"stabilityai/{name}", revision, files)
 
 
@@ -162,7 +142,7 @@ _SMALL_FINETUNE = FinetuneRecipe(
     base="mnist-dit", epochs=4, ema=0.999, checkpointing=False, precision="float32"
 )
 
-GENERATORS: dict[str, GeneratorEntry] = {
+_OWN: dict[str, GeneratorEntry] = {
     "mnist-dit": GeneratorEntry(
         doc="the small DiT of this repository, trained on the train split of `mnist`",
         folder=_RESOURCES / "mnist-dit",
@@ -244,21 +224,29 @@ GENERATORS: dict[str, GeneratorEntry] = {
         family="sd",
         hub=(_SD,),
         image_size=512,
-        # Stop guidance is a training timestep there, and the grid that of its own scheduler.
-        defaults={
-            **_LARGE,
-            "cfg": 8.0,
-            "cfg_channels": "all",
-            "spacing": "leading",
-            "stop_unit": "timestep",
-            "t_sg": 500,
-        },
+        defaults=dict(FAMILIES["sd"].sampling),
     ),
 }
 
+
+def _check(name: str, found: Any) -> GeneratorEntry:
+    if not isinstance(found, GeneratorEntry):
+        raise TypeError("it is no mgd3.generators.registry.GeneratorEntry")
+    require_typed(found)
+    if found.family not in FAMILIES:
+        raise ValueError(f"unknown family {found.family!r}, known: {', '.join(FAMILIES)}")
+    if not is_registered(name):
+        raise ValueError("its name has a slash")
+    return found
+
+
+# A package installed beside this one adds an entry by an entry point of the group.
+GENERATORS: Registry[GeneratorEntry] = Registry(
+    "mgd3.generators", "generator", lambda: own_entries(_OWN), _check
+)
+
 # FAMILY:owner/name or FAMILY:owner/name@revision
 _HUB_ID = re.compile(r"(dit|sd):([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
-_DEFAULT_SIZES = {"dit": 256, "sd": 512}
 
 
 def is_registered(name: str) -> bool:
@@ -290,14 +278,10 @@ def get_generator(name: str) -> GeneratorEntry:
             doc=f"{repository} of the Hugging Face Hub",
             family=family,
             hub=(_whole(repository, revision or "main", family),),
-            image_size=_DEFAULT_SIZES[family],
-            defaults=_family_defaults(family),
+            image_size=FAMILIES[family].image_size,
+            defaults=dict(FAMILIES[family].sampling),
         )
     return _folder_entry(name)
-
-
-def _family_defaults(family: str) -> dict[str, Any]:
-    return dict(GENERATORS["sd"].defaults) if family == "sd" else {}
 
 
 def _folder_entry(name: str) -> GeneratorEntry:
@@ -316,7 +300,7 @@ def _folder_entry(name: str) -> GeneratorEntry:
                 f"generator folder {name} has no {file}",
                 f"give the whole {pipeline} folder, with {', '.join(_parts(family))}",
             )
-    network = _read_json(folder, f"{'transformer' if family == 'dit' else 'unet'}/config.json")
+    network = _read_json(folder, f"{FAMILIES[family].network}/config.json")
     vae = _read_json(folder, "vae/config.json")
     halvings = len(vae.get("block_out_channels", ())) - 1
     size = network.get("sample_size")
@@ -325,7 +309,7 @@ def _folder_entry(name: str) -> GeneratorEntry:
         family=family,
         folder=folder,
         image_size=size * 2**halvings if isinstance(size, int) and halvings >= 0 else None,
-        defaults=_family_defaults(family),
+        defaults=dict(FAMILIES[family].sampling),
     )
 
 

@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import torch
 
 from ..base import artifacts
 from ..base.errors import UserError
-from . import Job, distiller
+from . import Job, distiller, get_method
 
 
 def make_block(method: str, job: Job, output: Path) -> None:
-    """Make the images of some classes with a method: uint8 [ipc, 3, S, S] keyed by class."""
+    """Make the images of some classes with a method: uint8 [ipc, 3, S, S] keyed by class.
+
+    Raises:
+        UserError: settings that the method does not have, or not all of them.
+    """
+    import torch  # `collect` does without
+
+    get_method(method).require_whole(job.settings)
     images = distiller(method)(job)
     for name, of_class in images.items():
         if of_class.shape[0] != job.ipc or of_class.dtype != torch.uint8:
@@ -56,18 +63,19 @@ def collect(blocks: Sequence[Path], classes: Sequence[str], output: Path, manife
     table.insert(0, "row", range(len(table)))
     header = {"classes": list(classes), "blocks": sources, **settings}
     artifacts.save_table(manifest, table, header)
-    labels = torch.tensor(table["label"].to_numpy())
-    artifacts.save_tensors(output, {"images": images.flatten(0, 1), "labels": labels}, header)
+    joined = images.reshape(-1, *images.shape[2:])
+    labels = table["label"].to_numpy(np.int64)
+    artifacts.save_arrays(output, {"images": joined, "labels": labels}, header)
 
 
-def _joined(classes: Sequence[str], source_of: dict[str, Path]) -> torch.Tensor:
+def _joined(classes: Sequence[str], source_of: dict[str, Path]) -> np.ndarray:
     """Images of all classes in order [classes, ipc, 3, S, S]; one block at a time beside them."""
     label_of = {name: label for label, name in enumerate(classes)}
-    images = torch.empty(0)
+    images = np.empty(0)
     for block in sorted(set(source_of.values())):
         own = [name for name in classes if source_of[name] == block]
-        for name, of_class in artifacts.load_tensors(block, own).items():
+        for name, of_class in artifacts.load_arrays(block, own).items():
             if not len(images):
-                images = of_class.new_empty((len(classes), *of_class.shape))
+                images = np.empty((len(classes), *of_class.shape), of_class.dtype)
             images[label_of[name]] = of_class
     return images

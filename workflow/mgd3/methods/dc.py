@@ -8,13 +8,31 @@ bounds; here they are clipped to black and white when they are saved.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from . import Job, matching
+from ..base.settings import Count, Setting
+from .base import EVERY, Init, Job, MatchedPixels
 
-# Steps of a network and epochs of its training between them by IPC, `get_loops` of the original.
-# Another IPC has those of the next smaller one.
-LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(MatchedPixels):
+    """Gradients of the loss are matched."""
+
+    label: ClassVar = "DC"
+    together: ClassVar = EVERY
+    init: Init = "noise"
+    outer_loop: Annotated[
+        Count | None, Setting("steps with one network; null for DC's own number by IPC")
+    ] = 1
+    inner_loop: Annotated[
+        Count | None,
+        Setting(
+            "epochs on the synthetic images between two steps; null for DC's own number by IPC"
+        ),
+    ] = 1
+    dsa: Annotated[bool, Setting("differentiable siamese augmentation in the steps")] = True
 
 
 def distil(job: Job) -> dict[str, Tensor]:
@@ -22,23 +40,6 @@ def distil(job: Job) -> dict[str, Tensor]:
 
     With the default `outer_loop` of 1 they are not trained, and a class depends on no other.
     """
-    # In an order that does not depend on that of the data set: it is the order of the labels.
-    classes = sorted(job.index.classes)
-    flip = job.dataset.flip
-    operations = matching.dsa_operations(flip) if job.settings["dsa"] else ()
-    problem = matching.pixel_matching(job, classes, operations)
-    outer, inner = LOOPS[max(ipc for ipc in LOOPS if ipc <= job.ipc)]
-    matching.optimise(
-        problem.synthesis,
-        problem.optimiser,
-        matching.gradient_iteration(
-            problem,
-            outer=job.settings["outer_loop"] or outer,
-            inner=job.settings["inner_loop"] or inner,
-        ),
-        job.settings["iterations"],
-        what="DC",
-        checkpoint=job.unfinished,
-        identity=matching.identity_of(job, classes),
-    )
-    return matching.as_set(problem.synthesis, job.classes)
+    from .matching.pixels import gradient_matching
+
+    return gradient_matching(job)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..base import artifacts
-from ..generators.vae import load_vae, to_size
-from . import Job
+from .base import Flips, Job, MethodSettings, Modes, Pca
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def distil(job: Job) -> dict[str, torch.Tensor]:
+class Settings(MethodSettings):
+    """Image k of a class is its mode k, decoded."""
+
+    label: ClassVar = "decoded modes"
+    needs: ClassVar = ("modes", "generator")
+    deterministic: ClassVar = True
+    modes: Modes = "kmeans"
+    pca: Pca = None
+    flips: Flips = False
+
+    @classmethod
+    def label_parts(cls, settings: Mapping[str, Any]) -> list[str]:
+        return []
+
+
+def distil(job: Job) -> dict[str, Tensor]:
+    """No draw enters."""
+    from ..base import artifacts
+    from ..generators.vae import load_vae, to_size
+
     vae = load_vae(job.generator, device=job.device)
     modes = artifacts.load_tensors(job.modes, job.classes)
     size = job.dataset.size

@@ -6,21 +6,23 @@ here they are clipped to black and white when they are saved.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
-from . import Job, matching
+from .base import Iterations, Job, MatchedPixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(MatchedPixels):
+    """Mean features are matched."""
+
+    label: ClassVar = "DM"
+    iterations: Iterations = 20_000
 
 
 def distil(job: Job) -> dict[str, Tensor]:
     """Images of a class depend on its name and the generation seed, and on no other class."""
-    problem = matching.pixel_matching(job, job.classes, matching.dsa_operations(job.dataset.flip))
-    matching.optimise(
-        problem.synthesis,
-        problem.optimiser,
-        matching.distribution_iteration(problem),
-        job.settings["iterations"],
-        what="DM",
-        checkpoint=job.unfinished,
-        identity=matching.identity_of(job, job.classes),
-    )
-    return matching.as_set(problem.synthesis, job.classes)
+    from .matching.pixels import distribution_matching
+
+    return distribution_matching(job)

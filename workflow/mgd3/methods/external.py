@@ -1,6 +1,6 @@
 """Images that were made elsewhere: the folder `<class>/*` that other repositories write.
 
-Its module imports no torch before it distils, so that a folder is checked before any job starts.
+A folder is checked before any job starts.
 """
 
 from __future__ import annotations
@@ -10,17 +10,35 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from ..base.errors import UserError, is_text
+from ..base.settings import Setting
 from ..data.imagefolder import SUFFIXES, ImageFolder, shown
+from .base import Job, MethodSettings
 
 if TYPE_CHECKING:
     import torch
 
-    from . import Job
+
+class Settings(MethodSettings):
+    """Images of another repository, judged beside one's own."""
+
+    label: ClassVar = "images of"
+    deterministic: ClassVar = True
+    path: Annotated[
+        str,
+        Field(min_length=1),
+        Setting("folder of images that were made elsewhere, <class>/*"),
+    ]
+
+    @classmethod
+    def title(cls, settings: Mapping[str, Any], generator: str | None) -> str:
+        return f"{cls.label} {settings['path']}"
 
 
 def distil(job: Job) -> dict[str, torch.Tensor]:

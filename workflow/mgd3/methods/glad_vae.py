@@ -8,26 +8,24 @@ of its own to begin with: they begin as those of random real images.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
-from ..diffusion.synthesis import chunk_size, decoding
-from ..generators.vae import load_vae
-from . import Job, matching, priors
+from .base import Job, Prior
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(Prior):
+    """Latents are optimised through the decoder."""
+
+    label: ClassVar = "GLaD on the VAE's decoder"
+    needs: ClassVar = ("vae",)
+    by_objective: ClassVar = {"dm": {"learning_rate": 10.0}}
 
 
 def distil(job: Job) -> dict[str, Tensor]:
     """Images of a class depend on its name and the generation seed, and on no other class."""
-    size = priors.size_of(job)
-    codec = load_vae(job.generator, device=job.device)
-    codec.freeze()
-    decode = decoding(codec)
-    latents = {
-        name: {"latent": codec.encode(images)[0].requires_grad_()}
-        for name, images in priors.first_images(job, size).items()
-    }
-    synthesis = priors.synthesis_of(
-        latents, lambda rows: decode(rows["latent"]), size, chunk_size(size)
-    )
-    real = matching.Real.read(job, job.classes, size)
-    priors.optimise(job, synthesis, real, "GLaD")
-    return matching.as_set(synthesis, job.classes)
+    from .matching.glad import optimise_latents
+
+    return optimise_latents(job)

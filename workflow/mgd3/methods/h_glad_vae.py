@@ -10,18 +10,29 @@ features within -10 .. 10 between layers, for its float16; those of a VAE may be
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
-from torch import Tensor
+from ..base.settings import Count, Setting
+from .base import Iterations, Job, Prior
 
-from ..base import artifacts
-from ..base.errors import UserError
-from ..base.memory import halving
-from ..diffusion.synthesis import Decode, chunk_size, decoding
-from ..generators.vae import load_vae
-from . import Job, matching, priors
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(Prior):
+    """Latents are optimised, then the features after each part of the decoder."""
+
+    label: ClassVar = "H-GLaD on the VAE's decoder"
+    needs: ClassVar = ("vae",)
+    by_objective: ClassVar = {"dm": {"iterations": 10, "learning_rate": 10.0}}
+    iterations: Iterations = 100
+    stages: Annotated[
+        Count | None,
+        Setting(
+            "of how many the latents and the features after each part of the decoder are "
+            "optimised; null for all"
+        ),
+    ] = None
 
 
 def distil(job: Job) -> dict[str, Tensor]:
@@ -30,73 +41,6 @@ def distil(job: Job) -> dict[str, Tensor]:
     Raises:
         UserError: more stages than the decoder has.
     """
-    size = priors.size_of(job)
-    codec = load_vae(job.generator, device=job.device)
-    codec.freeze()
-    parts, chunk = codec.stages(), chunk_size(size)
-    stages = job.settings["stages"] or len(parts)
-    if stages > len(parts):
-        raise UserError(
-            f"stages is {stages}, and the decoder of this VAE has {len(parts)}",
-            "set fewer, or null for all",
-        )
-    real = matching.Real.read(job, job.classes, size)
-    passed = _Passed(job)
-    begun, features = passed.restore()
-    if not begun:
-        images = priors.first_images(job, size)
-        features = {name: codec.encode(of_class)[0] for name, of_class in images.items()}
-    for depth in range(begun, stages):
-        decode = decoding(codec, depth)
-        synthesis = priors.synthesis_of(
-            {n: {"features": x.to(job.device).requires_grad_()} for n, x in features.items()},
-            lambda rows, decode=decode: decode(rows["features"]),
-            size,
-            chunk,
-        )
-        priors.optimise(job, synthesis, real, f"H-GLaD, stage {depth + 1} of {stages}", depth)
-        if depth + 1 < stages:
-            features = {
-                name: _through(parts[depth], synthesis.tensors(name)["features"], chunk)
-                for name in job.classes
-            }
-            passed.keep(depth + 1, features)
-    passed.remove()
-    return matching.as_set(synthesis, job.classes)
+    from .matching.h_glad import optimise_stages
 
-
-@torch.no_grad()
-def _through(stage: Decode, features: Tensor, chunk: int) -> Tensor:
-    def through(part: slice) -> Tensor:
-        return stage(features[part])
-
-    return torch.cat(list(halving(len(features), chunk, through, what="decode one image")))
-
-
-class _Passed:
-    """Where an interrupted job goes on: the stages it has finished, in a file by the unfinished
-    one's side."""
-
-    def __init__(self, job: Job) -> None:
-        self._classes = job.classes
-        self._path = job.unfinished and job.unfinished.with_name(f"{job.unfinished.name}.passed")
-        # As it reads after a round trip through JSON (tuples become lists).
-        self._identity: dict[str, Any] = json.loads(json.dumps(priors.identity_of(job)))
-
-    def restore(self) -> tuple[int, dict[str, Tensor]]:
-        """How many, and the features to begin the next with; 0 for none."""
-        if self._path is None or not self._path.is_file():
-            return 0, {}
-        metadata = artifacts.tensor_metadata(self._path)
-        if metadata["identity"] != self._identity:
-            return 0, {}
-        return metadata["stages"], artifacts.load_tensors(self._path, self._classes)
-
-    def keep(self, stages: int, features: dict[str, Tensor]) -> None:
-        if self._path is not None:
-            metadata = {"identity": self._identity, "stages": stages}
-            artifacts.save_tensors(self._path, features, metadata)
-
-    def remove(self) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+    return optimise_stages(job)

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
-from ..data.images import read_images
-from ..teachers.features import Features
-from . import Job
+from .base import Job, MethodSettings, Teacher
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(MethodSettings):
+    """Chosen by a teacher's features."""
+
+    label: ClassVar = "herding"
+    needs: ClassVar = ("teacher",)
+    deterministic: ClassVar = True
+    teacher: Teacher = "resnet18"
 
 
 def distil(job: Job) -> dict[str, Tensor]:
     """`ipc` real images a class, greedily; IPC 10 is the start of IPC 20."""
-    features = Features(job.settings["teacher"], job.teacher, job.dataset, job.index, job.device)
-    chosen = {}
-    for name in job.classes:
-        found, keys = features.of(job.training_images(name, at_least=job.ipc), at_least=job.ipc)
-        rows = herding(found, job.ipc).tolist()
-        chosen[name] = read_images(
-            job.dataset.source, [keys[row] for row in rows], job.dataset.size
-        )
-    return chosen
+    from .selection.herding import herded
 
-
-def herding(features: Tensor, count: int) -> Tensor:
-    """Rows int64 [count] of `features` [N, D], in the order in which they are chosen.
-
-    The k-th (from 0) is the unused row nearest (L2) to (k + 1) * mean - sum of the chosen ones, as
-    in the coresets of IDC (snu-mllab/Efficient-Dataset-Condensation).
-    """
-    x = features.double()
-    mean, total = x.mean(0), torch.zeros_like(x[0])
-    used = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    chosen = []
-    for k in range(count):
-        distance = (x - ((k + 1) * mean - total)).square().sum(1)
-        row = distance.masked_fill(used, torch.inf).argmin()
-        used[row] = True
-        total = total + x[row]
-        chosen.append(row)
-    return torch.stack(chosen)
+    return herded(job)

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
-from ..base.seeding import Draw, torch_generator
-from ..data.images import read_images
-from ..teachers.features import Features
-from . import Job
+from .base import Job, MethodSettings, Teacher
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(MethodSettings):
+    """Chosen by a teacher's features."""
+
+    label: ClassVar = "k-center"
+    needs: ClassVar = ("teacher",)
+    teacher: Teacher = "resnet18"
 
 
 def distil(job: Job) -> dict[str, Tensor]:
     """`ipc` real images a class, the first drawn by class and generation seed, in greedy order."""
-    features = Features(job.settings["teacher"], job.teacher, job.dataset, job.index, job.device)
-    chosen = {}
-    for name in job.classes:
-        found, keys = features.of(job.training_images(name, at_least=job.ipc), at_least=job.ipc)
-        draws = torch_generator(Draw.K_CENTER, job.generation_seed, name)
-        first = int(torch.randint(len(keys), (), generator=draws))
-        rows = k_center(found, job.ipc, first).tolist()
-        chosen[name] = read_images(
-            job.dataset.source, [keys[row] for row in rows], job.dataset.size
-        )
-    return chosen
+    from .selection.k_center import spread
 
-
-def k_center(features: Tensor, count: int, first: int) -> Tensor:
-    """Rows int64 [count] of `features` [N, D]: after `first`, always the one farthest (L2) from its
-    nearest chosen row (DeepCore's k-Center Greedy, within one class).
-    """
-    x = features.double()
-    row = torch.tensor(first, device=x.device)
-    chosen = [row]
-    nearest = (x - x[row]).square().sum(1)
-    for _ in range(count - 1):
-        # A duplicate of a chosen row is as near as that itself: used rows are never farthest.
-        nearest[row] = -1
-        row = nearest.argmax()
-        nearest = torch.minimum(nearest, (x - x[row]).square().sum(1))
-        chosen.append(row)
-    return torch.stack(chosen)
+    return spread(job)

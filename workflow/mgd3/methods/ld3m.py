@@ -10,41 +10,28 @@ gradient's call included.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
-from ..base.seeding import Draw, torch_generator
-from ..diffusion.sampling import draw_noise
-from ..diffusion.synthesis import chunk_size, decoding, sampling
-from ..generators.conditions import conditions_of
-from ..generators.loading import load_generator
-from . import Job, matching, priors
+from .base import Cfg, Iterations, Job, LearningRate, Prior, Steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(Prior):
+    """Latents and conditions are optimised through the sampler."""
+
+    label: ClassVar = "LD3M"
+    needs: ClassVar = ("generator",)
+    by_objective: ClassVar = {"dm": {"learning_rate": 1.0}}
+    iterations: Iterations = 10_000
+    learning_rate: LearningRate = 0.1
+    cfg: Cfg = 3.0
+    steps: Steps = 10
 
 
 def distil(job: Job) -> dict[str, Tensor]:
     """Images of a class depend on its name and the generation seed, and on no other class."""
-    size = priors.size_of(job)
-    label_rows, prompts = conditions_of(job.generator, job.dataset, job.classes)
-    generator = load_generator(job.generator, prompts=prompts, device=job.device)
-    generator.freeze()
-    walk = sampling(generator, decoding(generator), job.settings["steps"], job.settings["cfg"])
-    tensors = {}
-    for name, images in priors.first_images(job, generator.image_size).items():
-        labels = torch.full((job.ipc,), label_rows[name], device=generator.device)
-        conditions = generator.conditions(labels)
-        rngs = [torch_generator(Draw.NOISE, job.generation_seed, name, k) for k in range(job.ipc)]
-        tensors[name] = {
-            "latent": generator.encode(images)[0].requires_grad_(),
-            "shift": torch.zeros_like(conditions[:, :1]).requires_grad_(),
-            "condition": conditions,
-            "noise": draw_noise(rngs, generator.latent_shape, 1)[0].to(generator.device),
-        }
-    synthesis = priors.synthesis_of(
-        tensors,
-        lambda rows: walk(rows["latent"], rows["shift"], rows["condition"], rows["noise"]),
-        size,
-        chunk_size(generator.image_size),
-    )
-    real = matching.Real.read(job, job.classes, size)
-    priors.optimise(job, synthesis, real, "LD3M")
-    return matching.as_set(synthesis, job.classes)
+    from .matching.ld3m import optimise_walks
+
+    return optimise_walks(job)

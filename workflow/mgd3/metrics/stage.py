@@ -16,11 +16,10 @@ from ..base.errors import UserError
 from ..data.index import Index
 from ..discovery.clustering import centroids
 from ..generators.latents import Latents
-from . import measures
+from . import ORIGINALS, measures
 from .judging import Verdicts
 
 _CHUNK = 256
-ORIGINALS = "originals"
 
 
 def embed(distilled: Path, vae_folder: Path, size: int, output: Path, device: str = "cpu") -> None:

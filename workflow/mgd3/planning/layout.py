@@ -243,7 +243,7 @@ class Layout:
 
     def modes(self, dataset: str, run: Run, ipc: int, generation_seed: int) -> str:
         discovery = run.settings["modes"]
-        seeded = f"_gen{generation_seed}" if DISCOVERIES[discovery] else ""
+        seeded = f"_gen{generation_seed}" if DISCOVERIES[discovery].seeded else ""
         if components := run.settings["pca"]:
             discovery += f"-pca{components}"
         if run.settings.get("flips"):

@@ -17,8 +17,10 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..evaluation.protocols import SoftProtocol, get_protocol
+from ..methods import get_method
 from ..teachers import IMAGENET
-from .config import SWEPT, TUNED, Config, Run, resolve_run
+from .config import Config, Run, resolve_run
+from .schema import tunable
 
 _MOST_SETTINGS = 1000
 
@@ -105,15 +107,16 @@ def _tuning(config: Config, choice: dict[str, Any]) -> Tuning:
             f"tuning trains with hard labels, and the first protocol is {entry['protocol']!r}",
             "put a protocol with hard labels first in `evaluation`",
         )
+    swept = get_method(method).swept()
     single = {
-        key: value[0] if key in SWEPT and isinstance(value, list) else value
+        key: value[0] if key in swept and isinstance(value, list) else value
         for key, value in config.run_choices[position].items()
     }
     run, grid = resolve_run(single), choice["grid"]
     if unknown := [key for key in grid if key not in run.settings]:
         raise UserError(
             f"tuning: method {method!r} takes no {unknown[0]!r}",
-            f"give a `grid` of {', '.join(key for key in TUNED if key in run.settings)}",
+            f"give a `grid` of {', '.join(key for key in tunable() if key in run.settings)}",
         )
     if not 2 <= (count := math.prod(map(len, grid.values()))) <= _MOST_SETTINGS:
         raise UserError(

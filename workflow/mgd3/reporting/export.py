@@ -113,7 +113,7 @@ def _write_images(distilled: Path, names: Sequence[str], output: Path) -> dict[s
             (new / folder).mkdir(parents=True)
         for rows in artifacts.tensor_rows(distilled, "images", _CHUNK):
             paths = [new / name for name in names[len(digests) : len(digests) + len(rows)]]
-            digests += pool.map(write, paths, rows.permute(0, 2, 3, 1).contiguous().numpy())
+            digests += pool.map(write, paths, np.ascontiguousarray(rows.transpose(0, 2, 3, 1)))
         if (output / IMAGES).exists():
             (output / IMAGES).replace(new / "old")
         (new / IMAGES).replace(output / IMAGES)

@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import pandas as pd
 
-from ..base.artifacts import atomic, load_tensors, save_text, tensor_metadata
+from ..base.artifacts import atomic, load_arrays, save_text, tensor_metadata
 from ..base.errors import UserError
 from ..data.splits import ipc_text
 from . import drawing
@@ -121,14 +121,12 @@ def trajectories(
     names, marked = [], set()
     for name in traced:
         for run, path, header in zip(runs, recorded, about, strict=True):
-            held = load_tensors(path, [f"x0/{name}", f"image/{name}"])
+            held = load_arrays(path, [f"x0/{name}", f"image/{name}"])
             columns["mode"].append(decoded[name][: "t_sg" in run["settings"]])
-            for i, image, guided in zip(
-                steps, held[f"x0/{name}"].numpy(), header["guided"], strict=True
-            ):
+            for i, image, guided in zip(steps, held[f"x0/{name}"], header["guided"], strict=True):
                 columns[f"i = {i}"].append(image[None])
                 marked |= {(f"i = {i}", len(names))} if guided else set()
-            columns["image"].append(held[f"image/{name}"].numpy()[None])
+            columns["image"].append(held[f"image/{name}"][None])
             # An underscore in a row's name becomes a space.
             names.append(f"{name} {_stop_text(run).replace('t_SG', 'stop')}")
     note = "the clean image predicted at step i; stop: t_SG; bar: a guided step"
@@ -174,8 +172,7 @@ def _both(
 
 def _read(path: Path) -> tuple[list[np.ndarray], list[str]]:
     classes = tensor_metadata(path).get("classes")
-    tensors = load_tensors(path, ["images", "labels"])
-    images, labels = tensors["images"].numpy(), tensors["labels"].numpy()
+    images, labels = load_arrays(path, ["images", "labels"]).values()
     if not classes or images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
         raise UserError(f"{path} is not a set of images", "delete it and run again to remake it")
     return [images[labels == c] for c in range(len(classes))], [str(c) for c in classes]

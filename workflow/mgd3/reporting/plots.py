@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..base.artifacts import load_table, table_metadata
 from ..base.errors import UserError
-from ..metrics.stage import ORIGINALS
+from ..metrics import ORIGINALS
 from .drawing import MUTED, figure, trainings
 from .sweeps import curves
 

@@ -344,8 +344,7 @@ class Exhibit(Job, version=1):
 
     def run(self) -> None:
         from ..data import make_dataset
-        from ..reporting.gallery import exhibit
-        from ..reporting.gallery.exhibit import RealImages
+        from ..reporting.gallery.exhibit import RealImages, exhibit
 
         real = None
         if self.embedded:
@@ -374,6 +373,6 @@ class Gallery(Job, version=1):
     small: Annotated[Path, OutFile(".html"), "output: the page in a size that a report can hold"]
 
     def run(self) -> None:
-        from ..reporting.gallery import gallery
+        from ..reporting.gallery.page import gallery
 
         gallery(self.exhibits, self.runs, self.results, self.title, self.output, self.small)

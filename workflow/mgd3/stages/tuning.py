@@ -47,7 +47,7 @@ class TuneRung(Job, version=1):
         choose(self.grid, self.keep, self.scores or [], self.output)
 
 
-class TuneSample(_Making, version=1, keeps_freed_memory=True):
+class TuneSample(_Making, version=2, keeps_freed_memory=True):
     """Make the distilled set of a rung's slot."""
 
     rung: Annotated[formats.Rung, "the settings of a rung"]

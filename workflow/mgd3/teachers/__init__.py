@@ -5,7 +5,7 @@ Importable without torch. A teacher is a folder of `TEACHER_FILES`; `load` reads
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class TeacherRecipe:
     warmup: float = 0.1
     crop_scale: tuple[float, float] = (0.08, 1.0)
     pretrained: str | None = None
+    # To be raised when its results change; not a setting of its own.
+    version: int = field(default=1, repr=False)
 
     @property
     def train_pixels(self) -> str:
@@ -60,7 +62,9 @@ class TeacherRecipe:
         return pixels_key(self.test_resize, self.size)
 
     def settings(self) -> dict[str, Any]:
-        return asdict(self) | {"crop_scale": list(self.crop_scale)}
+        held = asdict(self) | {"crop_scale": list(self.crop_scale)}
+        del held["version"]
+        return held
 
 
 TEACHERS: dict[str, TeacherRecipe] = {

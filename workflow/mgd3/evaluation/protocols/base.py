@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 from typing import Protocol as Interface
 
@@ -100,7 +100,8 @@ class Protocol(ABC):
         mean, std: normalisation, per channel, of images in [0, 1].
         precision: `fp32`; `tf32` (convolutions in TF32, PyTorch's default on CUDA, and so
             the published runs'); `bf16` (autocast, CUDA only).
-        engine: module of `mgd3.evaluation` whose `train_network` runs it.
+        engine: module of `mgd3.evaluation` whose `train_network` runs it; or, with dots, of another
+            package.
         native: distilled images keep the side they were made at; the engine resizes its crops.
     """
 
@@ -114,6 +115,8 @@ class Protocol(ABC):
     precision: Precision = "fp32"
     engine: str = "hard"
     native: bool = False
+    # To be raised when its results change; not a setting of its own.
+    version: int = field(default=1, repr=False)
 
     @property
     def pixels(self) -> str:

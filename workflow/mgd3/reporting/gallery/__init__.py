@@ -3,10 +3,3 @@
 `exhibit` gathers what is shown of one data set and IPC; `gallery` writes one HTML page of all of
 them, which needs no network and no other file.
 """
-
-from __future__ import annotations
-
-from .exhibit import exhibit
-from .page import gallery
-
-__all__ = ["exhibit", "gallery"]

@@ -117,7 +117,7 @@ def _first_images(path: Path, classes: Sequence[str]) -> tuple[dict[str, torch.T
     listed = artifacts.tensor_metadata(path).get("classes", [])
     if missing := [name for name in classes if name not in listed]:
         raise UserError(f"{path} has no class {missing[0]!r}", "delete it and run again")
-    labels = artifacts.load_tensors(path, ["labels"])["labels"].numpy()
+    labels = artifacts.load_arrays(path, ["labels"])["labels"]
     rows = {n: np.flatnonzero(labels == listed.index(n))[:SHOWN_IMAGES] for n in classes}
     most = max((int((labels == listed.index(n)).sum()) for n in classes), default=0)
     last = max((int(r[-1]) for r in rows.values() if len(r)), default=-1)
@@ -127,7 +127,7 @@ def _first_images(path: Path, classes: Sequence[str]) -> tuple[dict[str, torch.T
         read += len(part)
         if read > last:
             break
-    images = torch.cat(parts) if parts else torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
+    images = torch.from_numpy(np.concatenate(parts) if parts else np.zeros((0, 3, 1, 1), np.uint8))
     found = {n: images[torch.from_numpy(r)] for n, r in rows.items()}
     if images.shape[-1] > LARGEST:
         found = {n: resize_tensor(x, LARGEST) for n, x in found.items()}
@@ -147,8 +147,8 @@ def _nearest_images(
         usual = float(np.median(diversity(z)))  # as in measures.memorisation
         counts[name] = len(keys)
         for run, path in real.embedded.items():
-            own = artifacts.load_tensors(path, [name])[name][:SHOWN_IMAGES].flatten(1).numpy()
-            rows, distances = nearest(own, z)
+            own = artifacts.load_arrays(path, [name])[name][:SHOWN_IMAGES]
+            rows, distances = nearest(own.reshape(len(own), -1), z)
             found[run][name] = [
                 {
                     "image": keys[row],

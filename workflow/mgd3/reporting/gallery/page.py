@@ -96,8 +96,7 @@ def gallery(
 
 
 def _read(path: Path) -> Part:
-    tensors = {name: x.numpy() for name, x in artifacts.load_tensors(path).items()}
-    return Part(artifacts.tensor_metadata(path), tensors)
+    return Part(artifacts.tensor_metadata(path), artifacts.load_arrays(path))
 
 
 def edition(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...base.artifacts import load_json, load_tensors
+from ...base.artifacts import load_arrays, load_json
 from ...base.errors import UserError
 
 FIGURES = ("best", "last", "selected")
@@ -94,6 +94,5 @@ class Predictions:
     def _load(self, path: Path) -> dict[str, np.ndarray]:
         if path not in self._read:
             names = ["best", "last", "labels"]
-            tensors = load_tensors(path.with_suffix(".safetensors"), names)
-            self._read[path] = {name: tensors[name].numpy() for name in names}
+            self._read[path] = load_arrays(path.with_suffix(".safetensors"), names)
         return self._read[path]

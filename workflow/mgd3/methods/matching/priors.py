@@ -8,25 +8,37 @@ momentum 0.5, with 256 real images of a class in a step, and with DSA.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..generators.vae import to_size
-from . import Job, matching, random_real
+from ...generators.vae import to_size
+from ..selection import random
+from . import loop
+from .images import Normalise, Real, labels_of
+from .problem import (
+    Matching,
+    distribution_iteration,
+    dsa_operations,
+    gradient_iteration,
+    network_for,
+)
+from .synthesis import Synthesis
+
+if TYPE_CHECKING:
+    from ..base import Job
 
 _OBJECTIVES = {
-    "dc": matching.gradient_iteration,
-    "dm": matching.distribution_iteration,
+    "dc": gradient_iteration,
+    "dm": distribution_iteration,
 }
 
 
 def first_images(job: Job, size: int) -> dict[str, Tensor]:
     """The real images to begin with, those of the method `random`: uint8 [ipc, 3, size, size]."""
-    drawn = random_real.distil(replace(job, settings={"selection": "seeded"}))
+    drawn = random.first_images(job)
     return {name: to_size(images, size) for name, images in drawn.items()}
 
 
@@ -40,7 +52,7 @@ def identity_of(job: Job) -> dict[str, Any]:
     folder = job.generator
     states = [(str(f.relative_to(folder)), f.stat()) for f in sorted(folder.rglob("*.*"))]
     files = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
-    return {**matching.identity_of(job, job.classes), "generator": files}
+    return {**loop.identity_of(job, job.classes), "generator": files}
 
 
 def synthesis_of(
@@ -48,7 +60,7 @@ def synthesis_of(
     pictures: Callable[[Mapping[str, Tensor]], Tensor],
     size: int,
     chunk: int,
-) -> matching.Synthesis:
+) -> Synthesis:
     """Images of `size` pixels that are optimised through what makes them.
 
     Args:
@@ -57,7 +69,7 @@ def synthesis_of(
         chunk: images whose graphs are held at a time.
     """
     device = next(iter(next(iter(leaves.values())).values())).device
-    normalise = matching.Normalise(device, top=1)
+    normalise = Normalise(device, top=1)
 
     def make(name: str, rows: Mapping[str, Tensor]) -> Tensor:
         made = (pictures(rows) + 1) / 2
@@ -65,12 +77,10 @@ def synthesis_of(
             made = F.interpolate(made, (size, size), mode="bilinear", antialias=True)
         return normalise(made)
 
-    return matching.Synthesis(leaves, make, chunk)
+    return Synthesis(leaves, make, chunk)
 
 
-def optimise(
-    job: Job, synthesis: matching.Synthesis, real: matching.Real, what: str, stage: int = 0
-) -> None:
+def optimise(job: Job, synthesis: Synthesis, real: Real, what: str, stage: int = 0) -> None:
     """Match all classes of the job with its objective, in place.
 
     Args:
@@ -80,19 +90,19 @@ def optimise(
     settings, size = job.settings, size_of(job)
     iterations = settings["iterations"]
     optimiser = torch.optim.SGD(synthesis.parameters(), lr=settings["learning_rate"], momentum=0.5)
-    problem = matching.Matching(
+    problem = Matching(
         synthesis=synthesis,
         optimiser=optimiser,
         real=real,
-        labels=matching.labels_of(job),
-        network=settings["network"] or matching.network_for(size),
+        labels=labels_of(job),
+        network=settings["network"] or network_for(size),
         size=size,
         real_batch=settings["real_batch"],
-        operations=matching.dsa_operations(job.dataset.flip),
+        operations=dsa_operations(job.dataset.flip),
         seed=job.generation_seed,
     )
     iteration = _OBJECTIVES[settings["objective"]](problem)
-    matching.optimise(
+    loop.optimise(
         synthesis,
         optimiser,
         lambda number: iteration(stage * iterations + number),

@@ -1,26 +1,30 @@
-"""Real images of the train split: drawn anew for each generation seed, or the first files."""
+"""Real images of the train split, drawn by class and generation seed, or the first files."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from ..base.errors import UserError
-from ..base.seeding import Draw, torch_generator
-from ..data.images import decode_images, raise_undecodable
-from . import Job
+from ...base.errors import UserError
+from ...base.seeding import Draw, torch_generator
+from ...data.images import decode_images, raise_undecodable
+
+if TYPE_CHECKING:
+    from ..base import Job
 
 
-def distil(job: Job) -> dict[str, torch.Tensor]:
-    """`ipc` images a class without replacement; IPC 10 is the start of IPC 20.
+def first_images(job: Job, *, seeded: bool = True) -> dict[str, torch.Tensor]:
+    """uint8 [ipc, 3, S, S] of each class of a job: the first images of a shuffled order, or, not
+    `seeded`, of the lexicographic one.
 
-    The draw depends on the class and the generation seed. With `selection` = `first` there is none:
-    the first images in lexicographic order of their files, the rule of MinimaxDiffusion's data
-    loader (`slct_type random`).
+    Raises:
+        UserError: a class has fewer, or an image changed or cannot be decoded.
     """
     chosen = {}
     for name in job.classes:
         keys = job.training_images(name, job.ipc)
-        if job.settings["selection"] == "seeded":
+        if seeded:
             draws = torch_generator(Draw.RANDOM_REAL, job.generation_seed, name)
             keys = [keys[k] for k in torch.randperm(len(keys), generator=draws).tolist()]
         job.index.require_unchanged(job.dataset.source, keys[: job.ipc])

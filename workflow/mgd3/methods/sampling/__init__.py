@@ -1,0 +1,1 @@
+"""Sampling from the diffusion model: the work of the methods that do."""

@@ -1,0 +1,1 @@
+"""Choosing real images, or parts of them: the work of the methods that do."""
