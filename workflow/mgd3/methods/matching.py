@@ -32,7 +32,7 @@ from ..base.errors import UserError
 from ..base.memory import MEND, Parts, SplitBackward, halving, mean_of_parts, require_separable
 from ..base.progress import LOG_SECONDS, Progress
 from ..base.seeding import Draw, seed_of, torch_generator
-from ..data.images import decode_images, raise_undecodable, resize_centre_crop
+from ..data.images import decode_images, resize_centre_crop, settle_undecodable
 from ..generators.base import exact_float32
 from ..networks.architectures import create_network, features
 from ..networks.augment import send
@@ -174,8 +174,9 @@ class Real:
             keys = job.training_images(name, at_least=job.ipc)
             job.index.require_unchanged(job.dataset.source, keys)
             read = decode_images(job.dataset.source, keys, size, resize_centre_crop)
-            if len(read.images) < job.ipc or job.dataset.undecodable == "fail":
-                raise_undecodable(read.errors)
+            whose, enough = f"training images of {name}", len(read.images) >= job.ipc
+            policy = job.dataset.undecodable
+            settle_undecodable(read.errors, policy, whose, len(keys), enough=enough)
             found[name] = read.pixels
         return cls(found, job.device)
 
