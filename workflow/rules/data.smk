@@ -36,7 +36,9 @@ rule index:
         "mgd3 index --dataset {params.dataset:q} --output {output:q} > {log:q} 2>&1"
 
 
+# Before all trainings: a damaged test image must not be found after them.
 rule pixels:
+    priority: 100
     input:
         index=index,
     output:

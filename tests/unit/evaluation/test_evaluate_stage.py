@@ -189,3 +189,8 @@ def test_resizing_equals_pil(height, width, size):
 def test_equal_size_is_untouched():
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(resize(images, 32), images)
+
+
+def test_a_class_may_be_too_small_for_a_validation_image(files, tmp_path):
+    write(files["validation"], 4, labels=torch.tensor([0, 2, 2, 0]))
+    assert run(files, tmp_path)["n_validation"] == 4

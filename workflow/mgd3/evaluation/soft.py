@@ -21,6 +21,7 @@ from .batches import batches, require_strips, send
 from .labels import StoredLabels
 from .loop import Learner, Split, Training, fit, say, training_state
 from .protocols import SoftPlan, SoftProtocol
+from .single import batch_sizes, joined
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -94,6 +95,7 @@ def train_network(
         )
         train, test = train.to(device), test.to(device)
         validation = validation and validation.to(device)
+        sizes = batch_sizes(model, len(train), plan.batch_size, protocol.size)
 
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
@@ -103,9 +105,10 @@ def train_network(
                 stored = None
             else:
                 generator = labels.generator(epoch)
-                stored = iter(send(labels.logits(epoch), device).split(plan.batch_size))
+                stored = iter(send(labels.logits(epoch), device).split(sizes))
             total = torch.zeros((), device=device)
-            for images in batches(train.images, protocol, plan.batch_size, generator):
+            seen = batches(train.images, protocol, plan.batch_size, generator)
+            for images in joined(seen, sizes):
                 with autocast():
                     if stored is None:
                         with torch.no_grad():

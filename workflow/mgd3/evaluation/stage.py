@@ -90,7 +90,9 @@ def evaluate(
         if path is None:
             continue
         size = None if name == "train" and entry.native else entry.size
-        splits[name], listed = read_split(Path(path), size, entry.resize)
+        # Where a class is too small, none of its images is held out for validation.
+        whole = name != "validation"
+        splits[name], listed = read_split(Path(path), size, entry.resize, every_class=whole)
         classes = classes or listed
         if listed != classes:
             raise UserError(
@@ -176,8 +178,13 @@ def resize(images: Tensor, size: int, how: Resize = "pil") -> Tensor:
     return torch.cat([resize_tensor(part, size, how) for part in parts])
 
 
-def read_split(path: Path, size: int | None, how: Resize = "pil") -> tuple[Split, list[str]]:
+def read_split(
+    path: Path, size: int | None, how: Resize = "pil", *, every_class: bool = True
+) -> tuple[Split, list[str]]:
     """Images at a size (None: at their own), and the classes in label order.
+
+    Args:
+        every_class: whether each class must have an image.
 
     Raises:
         UserError: the file is missing, damaged, or holds something else.
@@ -205,7 +212,7 @@ def read_split(path: Path, size: int | None, how: Resize = "pil") -> tuple[Split
             "delete it and run the workflow again to remake it",
         )
     empty = (labels.bincount(minlength=len(classes)) == 0).nonzero()[:, 0].tolist()
-    if empty:
+    if empty and every_class:
         raise UserError(
             f"{path} has no image of class {classes[empty[0]]!r} ({len(empty)} empty)",
             "every class needs an image: add some, or leave the class out of the data set",
