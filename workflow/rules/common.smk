@@ -9,6 +9,7 @@ from mgd3.planning.config import preflight, resolve
 from mgd3.data.archives import RECEIPT, archives
 from mgd3.base.errors import UserError
 from mgd3.evaluation.protocols import get_protocol
+from mgd3.generators.folder import vae_files
 from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES, get_generator
 from mgd3.planning.layout import (
     ANY_DATASET,
