@@ -15,7 +15,7 @@ VERSIONS: dict[str, int] = {
     "modes": 3,
     "train_teacher": 1,
     "fetch_teacher": 1,
-    "sample": 2,
+    "sample": 3,
     "collect": 1,
     "export": 1,
     "pixels": 2,
