@@ -57,10 +57,11 @@ def split(n: int) -> Split:
 )
 def test_a_single_image_joins_the_batch_before_it(images, batch, sizes):
     assert batch_sizes(Pooled(), images, batch, 32) == sizes
-    parts = torch.arange(images).split(batch)
+    parts = [(part, -part) for part in torch.arange(images).split(batch)]
     found = list(joined(parts, sizes))
-    assert [len(part) for part in found] == sizes
-    assert torch.equal(torch.cat(found), torch.arange(images))
+    assert [len(part) for part, _ in found] == sizes
+    assert torch.equal(torch.cat([part for part, _ in found]), torch.arange(images))
+    assert torch.equal(torch.cat([part for _, part in found]), -torch.arange(images))
 
 
 def test_where_one_image_can_be_trained_on_nothing_changes():

@@ -24,6 +24,8 @@ _ITERATIONS = 100
 # Up to here all products of two rows are held at once (256 MB), above they are made when needed.
 _GRAM_ROWS = 8192
 _DBSCAN_CORE = 3
+# A component of a mixture that less than this of a row belongs to has none.
+_EMPTY = 1e-3
 # Latents per prototype in one update of D4M's k-means; its ImageNet script has 1 (and strength
 # 0.7), its code's default is 10.
 _D4M_EXPAND = 1
@@ -181,7 +183,9 @@ def _gmm(x: np.ndarray, k: int, name: str, _: int) -> Found:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return Found(model.fit(x).means_)
+        model.fit(x)
+    # Of a component that no row belongs to, scikit-learn makes the mean zero: no latent at all.
+    return _filled(x, list(model.means_[model.weights_ * len(x) > _EMPTY]), k)
 
 
 def _spectral(x: np.ndarray, k: int, name: str, _: int) -> Found:
@@ -233,7 +237,11 @@ def _means(x: np.ndarray, labels: np.ndarray, k: int) -> Found:
     """
     names, counts = np.unique(labels[labels >= 0], return_counts=True)
     largest = names[np.argsort(-counts, kind="stable")][:k]
-    modes = [x[labels == cluster].mean(axis=0) for cluster in largest]
+    return _filled(x, [x[labels == cluster].mean(axis=0) for cluster in largest], k)
+
+
+def _filled(x: np.ndarray, modes: list[np.ndarray], k: int) -> Found:
+    """Modes, and where they are fewer than k the rows farthest from all of them."""
     filled = k - len(modes)
     if not modes:
         modes.append(x.mean(axis=0))

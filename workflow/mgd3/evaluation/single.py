@@ -49,12 +49,13 @@ def trains_on_one(model: nn.Module, size: int) -> bool:
     return True
 
 
-def joined(batches: Iterable[Tensor], sizes: list[int]) -> Iterator[Tensor]:
-    """Batches whose last may be joined to the one before, as `sizes` says."""
-    held: list[Tensor] = []
+def joined(batches: Iterable[tuple[Tensor, ...]], sizes: list[int]) -> Iterator[tuple[Tensor, ...]]:
+    """Batches, tuples of tensors of one length; the last joined to the one before if `sizes` says
+    so."""
+    held: list[tuple[Tensor, ...]] = []
     position = 0
     for batch in batches:
         held.append(batch)
-        if sum(map(len, held)) == sizes[position]:
-            yield held[0] if len(held) == 1 else torch.cat(held)
+        if sum(len(part[0]) for part in held) == sizes[position]:
+            yield held[0] if len(held) == 1 else tuple(map(torch.cat, zip(*held, strict=True)))
             held, position = [], position + 1

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..base.seeding import Draw, torch_generator
 from ..networks.architectures import create_network
 from ..teachers.model import Teacher
-from .batches import batches, require_strips, send
+from .batches import batch_pairs, require_strips, send
 from .labels import StoredLabels
 from .loop import Learner, Split, Training, fit, say, training_state
 from .protocols import SoftPlan, SoftProtocol
@@ -89,7 +89,9 @@ def train_network(
     seeds, rates = (generation_seed, training_seed), plan.learning_rates()
     with training_state(device, protocol.precision, *seeds) as autocast:
         model = create_network(network, num_classes, protocol.size, protocol.networks).to(device)
-        repeat_statistics(model, protocol.passes)
+        # Only CutMix, which mixes in place there, shows the pass for the log what is trained on.
+        unmixed_passes = protocol.passes - 1 if protocol.views.mix == "mixup" else 0
+        repeat_statistics(model, protocol.passes - unmixed_passes)
         optimiser = torch.optim.AdamW(
             parameter_groups(model, protocol.weight_decay), lr=rates[0], fused=True
         )
@@ -107,9 +109,12 @@ def train_network(
                 generator = labels.generator(epoch)
                 stored = iter(send(labels.logits(epoch), device).split(sizes))
             total = torch.zeros((), device=device)
-            seen = batches(train.images, protocol, plan.batch_size, generator)
-            for images in joined(seen, sizes):
+            seen = batch_pairs(train.images, protocol, plan.batch_size, generator)
+            for unmixed, images in joined(seen, sizes):
                 with autocast():
+                    with torch.no_grad():
+                        for _ in range(unmixed_passes):
+                            model(unmixed)
                     if stored is None:
                         with torch.no_grad():
                             wanted = teacher(images)
