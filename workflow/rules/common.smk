@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from mgd3.planning.config import preflight, resolve
+from mgd3.planning.notes import notes
 from mgd3.data.archives import RECEIPT, archives
 from mgd3.base.errors import UserError
 from mgd3.evaluation.protocols import get_protocol
@@ -34,6 +35,8 @@ try:
     CONFIG = resolve(config)
     if workflow.is_main_process:
         preflight(CONFIG)
+        for note in notes(CONFIG):
+            print(f"note: {note}", file=sys.stderr)
         require_writable("results")
         require_writable(CONFIG.cache_dir)
     LAYOUT = Layout(CONFIG, Path(workflow.basedir))

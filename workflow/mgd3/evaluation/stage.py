@@ -23,6 +23,7 @@ from ..base.artifacts import (
 )
 from ..base.device import keep_freed_memory
 from ..base.errors import UserError
+from ..base.threads import fixed_threads, processor
 from ..data.images import resize_tensor
 from ..networks.names import get_network
 from . import VERSION
@@ -60,7 +61,8 @@ def evaluate(
         protocol, network: keys of `protocols.PROTOCOLS` and `protocols.NETWORKS`.
         flip: whether a mirrored image keeps its class in this data set.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of torch; None keeps torch's own choice.
+        threads: CPU threads of torch beside a GPU; None keeps torch's own choice. A training on
+            the CPU takes a fixed number: see `base.threads`.
         context: passed through to the JSON (data set, run, method, IPC, ...).
         output: JSON; `accuracy` in percent at the `best`, `last` and `selected` evaluation.
         predictions: safetensors, int16 [n_test] each: `labels`, `best`, `last`, and `selected`
@@ -122,10 +124,7 @@ def evaluate(
         "versions": versions,
     }
     output = Path(output)
-    previous = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
-    try:
+    with fixed_threads(where.type, threads) as taken:
         engine = importlib.import_module(f".{entry.engine}", __package__)
         result = engine.train_network(
             splits["train"],
@@ -142,8 +141,6 @@ def evaluate(
             checkpoint=output.with_name(f".{output.name}.checkpoint.safetensors"),
             fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         )
-    finally:
-        torch.set_num_threads(previous)
 
     scores = result.scores
     found = {
@@ -163,6 +160,8 @@ def evaluate(
         "seconds": round(result.seconds, 3),
         "peak_memory_bytes": result.peak_memory_bytes,
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+        "processor": processor(),
+        "threads": taken,
         "versions": versions,
     }
     tensors = {name: value.clone() for name, value in scores.predictions.items()}
