@@ -111,7 +111,7 @@ def _left_out(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in known.items() if key not in settings}
 
 
-class Sample(_Making, version=3, keeps_freed_memory=True):
+class Sample(_Making, version=4, keeps_freed_memory=True):
     """Make the images of some classes with a method."""
 
     dataset: fields.Dataset
