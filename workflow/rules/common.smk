@@ -6,11 +6,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from mgd3.planning.config import preflight, resolve
+from mgd3.planning.notes import notes
 from mgd3.planning.owners import version_of
 from mgd3.planning.reading import require_strict
 from mgd3.data.archives import RECEIPT, archives
 from mgd3.base.errors import UserError
 from mgd3.evaluation.protocols import get_protocol
+from mgd3.generators.folder import vae_files
 from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES, get_generator
 from mgd3.planning.layout import (
     ANY_DATASET,
@@ -37,6 +39,8 @@ try:
     CONFIG = resolve(config)
     if workflow.is_main_process:
         preflight(CONFIG)
+        for note in notes(CONFIG):
+            print(f"note: {note}", file=sys.stderr)
         require_writable("results")
         require_writable(CONFIG.cache_dir)
     LAYOUT = Layout(CONFIG, Path(workflow.basedir))
@@ -108,7 +112,9 @@ def version_with(stage, kind):
 
 def version_of_method(stage, run):
     """The version of a stage with those of a run's method and its generator's family."""
-    family = [("generator", get_generator(run.generator).family)] if run.generator else []
+    family = (
+        [("generator", get_generator(run.generator).family)] if run.generator else []
+    )
     return version_of(stage, ("method", run.method), *family)
 
 

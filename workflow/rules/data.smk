@@ -36,6 +36,7 @@ rule index:
         "mgd3 index --dataset {params.dataset:q} --output {output:q} > {log:q} 2>&1"
 
 
+# Before all trainings: a damaged test image must not be found after them.
 rule pixels:
     input:
         index=index,
@@ -43,6 +44,7 @@ rule pixels:
         f"{CONFIG.cache_dir}/pixels/{{dataset}}{{state}}/{{split}}_{{size}}.safetensors",
     log:
         "results/logs/{dataset}{state}/pixels_{split}_{size}.log",
+    priority: 100
     conda:
         "../../envs/mgd3.yaml"
     params:

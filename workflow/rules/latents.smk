@@ -2,7 +2,8 @@ rule latents:
     input:
         index=origin_index,
         vae=lambda wildcards: [
-            f"{space_of(wildcards).vae_folder}/{f}" for f in VAE_FILES
+            f"{space_of(wildcards).vae_folder}/{f}"
+            for f in vae_files(space_of(wildcards).vae_folder)
         ],
     output:
         f"{CONFIG.cache_dir}/latents/{{origin}}/{{space}}{{flips}}/{{block}}.safetensors",

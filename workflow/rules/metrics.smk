@@ -3,7 +3,9 @@ rule embed:
         distilled=f"{DISTILLED}/images.safetensors",
         vae=lambda wildcards: [
             f"{LAYOUT.space(wildcards.dataset, wildcards.generator).vae_folder}/{f}"
-            for f in VAE_FILES
+            for f in vae_files(
+                LAYOUT.space(wildcards.dataset, wildcards.generator).vae_folder
+            )
         ],
     output:
         "results/{dataset}/metrics/{generator}/{run}/ipc{ipc}_gen{gen}.safetensors",

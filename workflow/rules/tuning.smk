@@ -113,7 +113,8 @@ rule tune_proxy:
             wildcards.dataset, LAYOUT.slug(tuning_of(wildcards).run)
         ),
         vae=lambda wildcards: [
-            f"{tuning_space(wildcards).vae_folder}/{file}" for file in VAE_FILES
+            f"{tuning_space(wildcards).vae_folder}/{file}"
+            for file in vae_files(tuning_space(wildcards).vae_folder)
         ],
         teacher=lambda wildcards: LAYOUT.tuning_teacher(tuning_of(wildcards)),
     output:

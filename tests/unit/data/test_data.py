@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from torchvision.transforms import v2
@@ -14,7 +13,7 @@ from mgd3.base.errors import UserError
 from mgd3.data import make_dataset
 from mgd3.data.images import adm_centre_crop, read_images, resize_centre_crop
 from mgd3.data.index import Index, write_index
-from mgd3.data.splits import hash_fraction, in_test, in_validation
+from mgd3.data.splits import hash_fraction, held_out, held_out_count
 from mgd3.planning.config import preflight, resolve
 
 
@@ -73,6 +72,13 @@ def test_the_embedded_splits_have_their_sizes_and_are_disjoint(embedded):
     assert sorted(set(index.split("train")[1])) == list(range(10))
 
 
+def test_the_embedded_splits_are_those_that_generators_were_trained_on(embedded):
+    """`mnist-dit` has seen what this leaves: another draw would hold out images that it knows."""
+    _, index = embedded
+    assert all(hash_fraction("validation", key) >= 0.2 for key in index.split("train")[0])
+    assert all(hash_fraction("validation", key) < 0.2 for key in index.split("validation")[0])
+
+
 def test_an_embedded_image_is_its_digit(embedded):
     dataset, index = embedded
     images, _ = index.split("test")
@@ -84,17 +90,50 @@ def test_an_embedded_image_is_its_digit(embedded):
 
 def test_a_split_is_of_the_key_alone():
     keys = [f"train/a/{i}.png" for i in range(2000)]
-    first = [in_validation(key, 0.1) for key in keys]
-    assert first == [in_validation(key, 0.1) for key in reversed(keys)][::-1]
-    assert abs(np.mean(first) - 0.1) < 0.03
-    assert all(in_validation(k, 0.2) for k, held in zip(keys, first, strict=True) if held)
-    both = np.mean([a and in_test(k, 0.2) for k, a in zip(keys, first, strict=True)])
+    first = held_out(keys, "validation", 0.1)
+    assert first == held_out(keys[::-1], "validation", 0.1)
+    assert len(first) == 200
+    assert first < held_out(keys, "validation", 0.2)
+    both = len(first & held_out(keys, "test", 0.2)) / 2000
     assert abs(both - 0.02) < 0.012, "the two draws are independent"
     assert all(0 <= hash_fraction("x", key) < 1 for key in keys)
 
 
+@pytest.mark.parametrize(
+    ("images", "fraction", "count"),
+    [
+        (0, 0.2, 0),
+        (1, 0.2, 0),  # the only image is trained on
+        (2, 0.1, 1),  # at least one
+        (3, 0.9, 2),  # one is left for training
+        (24, 0.2, 5),
+        (20, 0.0, 0),
+    ],
+)
+def test_a_class_gets_its_share(images, fraction, count):
+    assert held_out_count(images, fraction) == count
+    keys = [f"train/a/{i}.png" for i in range(images)]
+    assert len(held_out(keys, "test", fraction)) == count
+
+
+@pytest.mark.parametrize(("classes", "images", "train"), [(3, 24, 17), (10, 20, 14), (4, 3, 1)])
+def test_small_folders_have_every_class_in_every_split(tmp_path, classes, images, train):
+    names = [f"class {i}" for i in range(classes)]
+    root = make_folder(tmp_path / "i", names=names, images=images, val=None)
+    check(root, ipc=train)
+    index = indexed(root, tmp_path / "x")
+    test, held = held_out_count(images, 0.2), images - train - held_out_count(images, 0.2)
+    for name in names:
+        found = [len(index.images(name, s)) for s in ("train", "validation", "test")]
+        assert found == [train, held, test]
+    with pytest.raises(UserError, match=f"{train} training images, but ipc is") as caught:
+        check(root, ipc=train + 1)
+    assert f"{test} for test and {held} for validation held out of {images}" in str(caught.value)
+    assert "`validation_fraction: 0`" in str(caught.value)
+
+
 @pytest.mark.parametrize("val", [3, None])
-def test_more_images_move_no_image_to_another_split(tmp_path, val):
+def test_more_images_of_a_class_move_few_of_it_and_none_of_others(tmp_path, val):
     root = make_folder(tmp_path / "images", images=40, val=val)
     before = indexed(root, tmp_path / "a").table
     for i in range(40):
@@ -102,7 +141,18 @@ def test_more_images_move_no_image_to_another_split(tmp_path, val):
     after = indexed(root, tmp_path / "b").table
     joined = before.merge(after, on="image", suffixes=("", "_after"))
     assert len(joined) == len(before)
-    pd.testing.assert_series_equal(joined["split"], joined["split_after"], check_names=False)
+    moved = joined[joined["split"] != joined["split_after"]]
+    assert set(moved["class"]) <= {"cat"}
+    # Only at the edge of the share: no image changes places with one of a larger hash.
+    for split in ("test", "validation"):
+        of_cat = after[(after["class"] == "cat") & after["image"].str.startswith("train/")]
+        if split == "validation":
+            of_cat = of_cat[of_cat["split"] != "test"]
+        hashes = [hash_fraction(split, key) for key in of_cat["image"]]
+        inside = [h for h, s in zip(hashes, of_cat["split"], strict=True) if s == split]
+        outside = [h for h, s in zip(hashes, of_cat["split"], strict=True) if s != split]
+        assert not inside or max(inside) < min(outside)
+    assert len(moved) <= 5
 
 
 def test_with_val_it_is_the_test_split(tmp_path):
@@ -174,11 +224,8 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, stage):
 
 def test_more_images_per_class_than_there_are_is_named_before_any_job(tmp_path):
     root = make_folder(tmp_path / "i")
-    held_out = sum(in_validation(f"train/cat/{i:02d}.png", 0.1) for i in range(12))
-    check(root, ipc=5)
-    with pytest.raises(
-        UserError, match=f"class 'cat' has {12 - held_out} training images, but ipc is 13"
-    ):
+    check(root, ipc=11)
+    with pytest.raises(UserError, match="class 'cat' has 11 training images, but ipc is 13"):
         check(root, ipc=13)
 
 
@@ -264,23 +311,28 @@ def test_the_evaluations_crop_is_torchvisions(size):
 
 
 def test_a_class_too_small_for_a_test_image_is_named_at_once(tmp_path):
-    root = make_folder(tmp_path / "i", images=60, val=None)
+    root = make_folder(tmp_path / "i", images=3, val=None)
     check(root)
-    for file in (root / "train" / "cat").iterdir():
-        if in_test(f"train/cat/{file.name}", 0.2):
-            file.unlink()
-    with pytest.raises(UserError, match=r"class .cat. has too few images: .* for test"):
+    for name in ("00.png", "01.png"):
+        (root / "train" / "cat" / name).unlink()
+    with pytest.raises(UserError, match=r"class .cat. has too few images .* for test"):
         check(root)
 
 
 def test_a_folder_too_small_for_a_validation_image_is_named_at_once(tmp_path):
-    root = make_folder(tmp_path / "i", images=60)
+    root = make_folder(tmp_path / "i", images=2)
     check(root)
-    for name in ("cat", "dog"):
-        for file in (root / "train" / name).iterdir():
-            if in_validation(f"train/{name}/{file.name}", 0.1):
-                file.unlink()
-    with pytest.raises(UserError, match="none was held out for validation"):
+    (root / "train" / "cat" / "00.png").unlink()
+    check(root)  # one class can go without
+    assert indexed(root, tmp_path / "x").images("cat", "validation") == []
+    (root / "train" / "dog" / "00.png").unlink()
+    with pytest.raises(UserError, match=r"none was held out for validation(.|\n)*fraction: 0"):
+        check(root)
+
+
+def test_one_class_is_refused_before_any_job(tmp_path):
+    root = make_folder(tmp_path / "i", names=["cat"])
+    with pytest.raises(UserError, match="has one class, 'cat'"):
         check(root)
 
 

@@ -227,6 +227,22 @@ def own(root: Path, *names: str) -> Path:
     return root
 
 
+def test_a_flat_validation_folder_may_have_its_wnids_in_its_names(tmp_path):
+    root = make_imagenet(tmp_path / "i", WOOF)
+    truth = flatten_val(root)
+    for name, wnid in truth.items():
+        (root / "val" / name).rename(root / "val" / name.replace(".JPEG", f"_{wnid}.JPEG"))
+    index = index_of(dataset("imagewoof", root), tmp_path / "x")
+    keys, labels = index.split("test")
+    assert [WOOF[label] for label in labels] == [key[-14:-5] for key in keys]
+    assert len(keys) == len(truth)
+    # A name that is no wnid of ImageNet-1K.
+    file = root / keys[0]
+    file.rename(file.with_name("ILSVRC2012_val_00000001_n00000001.JPEG"))
+    with pytest.raises(UserError, match="names n00000001, which is no class of ImageNet-1K"):
+        index_of(dataset("imagewoof", root), tmp_path / "y")
+
+
 def test_imagenets_classes_mean_their_wnids():
     assert dataset("imagewoof", Path("x")).meanings[WOOF[3]].wnid == WOOF[3]
     assert make_dataset("mnist").meanings == {}

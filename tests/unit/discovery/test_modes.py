@@ -252,3 +252,24 @@ def test_modes_with_flips_are_those_of_all_latents_together(tmp_path):
     expected = find_modes(both, "kmeans", 4, "a", 0).modes
     found = artifacts.load_tensors(tmp_path / "modes")["a"]
     np.testing.assert_array_equal(found.flatten(1).numpy(), expected)
+
+
+@pytest.mark.parametrize("discovery", list(DISCOVERIES))
+def test_a_cluster_that_nothing_belongs_to_is_no_mode(discovery):
+    """Fewer distinct latents than modes, far from zero: every mode lies among them."""
+    draws = np.random.default_rng(0)
+    x = (50 + draws.normal(size=(3, 16))).astype(np.float32)[np.arange(24) % 3]
+    found = find_modes(x, discovery, 6, "a", 0)
+    assert found.modes.shape == (6, 16)
+    assert np.isfinite(found.modes).all()
+    near = x / 100  # FAISS moves copies of a centroid by a share of 1/1024 or some of them
+    assert (found.modes >= (x - near).min(axis=0)).all()
+    assert (found.modes <= (x + near).max(axis=0)).all()
+
+
+def test_an_empty_component_of_a_mixture_is_filled_and_counted():
+    draws = np.random.default_rng(0)
+    x = (50 + draws.normal(size=(3, 16))).astype(np.float32)[np.arange(24) % 3]
+    assert find_modes(x, "gmm", 6, "a", 0).filled > 0
+    spread = draws.normal(size=(40, 16)).astype(np.float32)
+    assert find_modes(spread, "gmm", 6, "a", 0).filled == 0

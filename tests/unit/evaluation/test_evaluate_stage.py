@@ -13,6 +13,7 @@ from torchvision.transforms import functional as TF
 
 from mgd3.base.artifacts import load_tensors, save_tensors, tensor_metadata
 from mgd3.base.errors import UserError
+from mgd3.base.threads import TRAINING_THREADS, fixed_threads, processor
 from mgd3.evaluation.protocols import PROTOCOLS, Optimiser, StepBudget
 from mgd3.evaluation.stage import evaluate, resize
 
@@ -90,6 +91,20 @@ def test_the_score_holds_everything_that_made_it(files, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "score.json", "score.safetensors",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("granted", [None, 1, 3])
+def test_a_training_takes_the_same_threads_whatever_is_granted(files, tmp_path, granted):
+    before, seen = torch.get_num_threads(), []
+    found = run(files, tmp_path, threads=granted)
+    assert found["threads"] == TRAINING_THREADS
+    assert found["processor"] == processor() != ""
+    with fixed_threads("cpu", granted):
+        seen.append(torch.get_num_threads())
+    with fixed_threads("cuda", 3):
+        seen.append(torch.get_num_threads())
+    assert seen == [TRAINING_THREADS, 3]
+    assert torch.get_num_threads() == before
 
 
 def test_without_validation_selected_is_absent(files, tmp_path):
@@ -189,3 +204,8 @@ def test_resizing_equals_pil(height, width, size):
 def test_equal_size_is_untouched():
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(resize(images, 32), images)
+
+
+def test_a_class_may_be_too_small_for_a_validation_image(files, tmp_path):
+    write(files["validation"], 4, labels=torch.tensor([0, 2, 2, 0]))
+    assert run(files, tmp_path)["n_validation"] == 4

@@ -16,7 +16,7 @@ from mgd3.base.artifacts import load_tensors, save_tensors, tensor_metadata
 from mgd3.base.errors import UserError
 from mgd3.base.seeding import seed_of, torch_generator
 from mgd3.evaluation import loop, soft
-from mgd3.evaluation.batches import Mixup, batches, draw_mix, mixed
+from mgd3.evaluation.batches import Mixup, batch_pairs, batches, draw_mix, mixed
 from mgd3.evaluation.labels import StoredLabels
 from mgd3.evaluation.loop import Split
 from mgd3.evaluation.protocols import PROTOCOLS, StepBudget, get_protocol
@@ -101,10 +101,11 @@ def published_loop(protocol, train, teacher):
     )
     for epoch in range(plan.epochs):
         draws = torch_generator("train", 0, 0, "augmentation", epoch)
-        for images in batches(train.images, protocol, plan.batch_size, draws):
+        for unmixed, images in batch_pairs(train.images, protocol, plan.batch_size, draws):
             student.train()
             with torch.no_grad():
-                student(images)
+                # `mix_aug` cuts and pastes in place; Mixup makes a new batch.
+                student(images if protocol.views.mix == "cutmix" else unmixed)
                 wanted = F.softmax(teacher.model(images) / protocol.temperature, dim=1)
             found = F.log_softmax(student(images) / protocol.temperature, dim=1)
             loss = nn.KLDivLoss(reduction="batchmean")(found, wanted)
@@ -131,6 +132,21 @@ def test_one_pass_leaves_what_two_would(monkeypatch):
     # And without the adjustment they would not agree.
     single = trained_student(monkeypatch, replace(TINY, passes=1), train, teacher).state_dict()
     assert any(not torch.allclose(single[n], theirs[n], rtol=1e-2) for n in statistics)
+
+
+def test_with_mixup_the_first_pass_sees_images_unmixed(monkeypatch):
+    """As RDED's loop has it: weights to the bit, and running statistics to rounding."""
+    mixup = replace(TINY, views=Views(mix="mixup", mix_alpha=0.8), temperature=4.0)
+    train, teacher = split(12, 1, 16), make_teacher()
+    ours = trained_student(monkeypatch, mixup, train, teacher).state_dict()
+    theirs = published_loop(mixup, train, teacher).state_dict()
+    for name in ours:
+        if "running" in name:
+            assert torch.allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-6), name
+        elif "num_batches" not in name:
+            assert torch.equal(ours[name], theirs[name]), name
+    pairs = batch_pairs(train.images, mixup, 8, torch.Generator().manual_seed(0))
+    assert all(not torch.equal(unmixed, seen) for unmixed, seen in pairs)
 
 
 def test_the_momentum_of_two_passes():

@@ -204,6 +204,42 @@ def test_a_generators_own_names_come_first(dit_folder, tmp_path):
     assert rows == {"digit-0": 9, "digit-7": 2}
 
 
+def test_a_stated_wnid_wins_over_a_name_and_a_name_that_stands_twice_is_refused(
+    imagenet_dit, dit_folder, tmp_path
+):
+    def named(folder: Path, names: dict[str, str]) -> Path:
+        (tmp_path / folder.name / "transformer").mkdir(parents=True)
+        for file in ("model_index.json", "transformer/config.json"):
+            (tmp_path / folder.name / file).write_text((folder / file).read_text())
+        index = tmp_path / folder.name / "model_index.json"
+        index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": names}))
+        return tmp_path / folder.name
+
+    def classes(**wnids: str):
+        root = tmp_path / "data"
+        for name in ("crane", "tench"):
+            (root / "train" / name).mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"{name}\t{wnid}\n" for name, wnid in wnids.items())
+        (tmp_path / "classes.tsv").write_text(f"class\twnid\n{rows}")
+        settings = {"classes": str(tmp_path / "classes.tsv")} if wnids else {}
+        return make_dataset({"name": "own", "root": str(root), **settings})
+
+    folder = named(imagenet_dit, {"0": "tench", "134": "crane", "517": "crane", "9": "ostrich"})
+    for wnid, row in (("n02012849", 134), ("n03126707", 517)):
+        rows, _ = conditions_of(folder, classes(crane=wnid), ["tench", "crane"])
+        assert rows == {"tench": 0, "crane": row}
+    # The folder's name is that of another row than the one stated.
+    rows, _ = conditions_of(folder, classes(tench="n01518878"), ["tench"])
+    assert rows == {"tench": 9}
+    with pytest.raises(UserError, match=r"2 classes that are called 'crane': rows 134, 517"):
+        conditions_of(folder, classes(), ["tench", "crane"])
+    # A generator of its own classes, some of which it calls by their wnids.
+    other = named(dit_folder, {"3": "n01440764", "4": "crane", "5": "crane"})
+    assert conditions_of(other, classes(tench="n01440764"), ["tench"]).rows == {"tench": 3}
+    with pytest.raises(UserError, match=r"called 'crane'(.|\n)*id2label"):
+        conditions_of(other, classes(crane="n02012849"), ["crane"])
+
+
 def test_stable_diffusions_modes_are_found_in_samples_of_the_posterior(
     sd_folder, own_root, tmp_path
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -125,11 +126,50 @@ def test_the_loss_is_least_at_the_true_noise():
             assert loss(noise, v) < loss(noise + scale * off, v)
 
 
+def test_the_loss_is_that_of_dit_by_a_plain_computation():
+    """Loops and math's functions: a KL of two Gaussians, and at t = 0 the decoder's likelihood."""
+    draws = torch.Generator().manual_seed(3)
+    x0, noise, v = 0.8 * torch.randn((3, 5, 2, 3, 3), generator=draws)
+    eps = noise + 0.3 * torch.randn(noise.shape, generator=draws)
+    loss_of = HybridLoss(torch.device("cpu"))
+    betas = [1e-4 + (0.02 - 1e-4) * k / 999 for k in range(1000)]
+    abar = [math.prod(1 - b for b in betas[: k + 1]) for k in range(1000)]
+
+    def cdf(z: float) -> float:
+        return 0.5 * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+
+    def bits(x: float, x_t: float, e: float, raw: float, t: int) -> float:
+        before = abar[t - 1] if t else 1.0
+        least = betas[1] * (1 - abar[0]) / (1 - abar[1])
+        variance = betas[t] * (1 - before) / (1 - abar[t]) if t else least
+        share = (raw + 1) / 2
+        log_model = share * math.log(betas[t]) + (1 - share) * math.log(variance)
+        guess = (x_t - math.sqrt(1 - abar[t]) * e) / math.sqrt(abar[t])
+        if t:
+            of_x0 = math.sqrt(before) * betas[t] / (1 - abar[t])
+            kl = log_model - math.log(variance) - 1 + variance / math.exp(log_model)
+            return 0.5 * (kl + (of_x0 * (x - guess)) ** 2 / math.exp(log_model)) / math.log(2)
+        sigma = math.exp(log_model / 2)
+        above, below = cdf((x - guess + 1 / 255) / sigma), cdf((x - guess - 1 / 255) / sigma)
+        mass = above if x < -0.999 else 1 - below if x > 0.999 else above - below
+        return -math.log(max(mass, 1e-12)) / math.log(2)
+
+    assert (x0.abs() > 0.999).any() and (x0 > 0.999).any() and (x0 < -0.999).any()
+    for step in (0, 1, 500, 999):
+        t = torch.full((5,), step)
+        x_t = loss_of.add_noise(x0, t, noise)
+        found = loss_of(torch.cat([eps, v], 1), x0, x_t, t, noise).item()
+        columns = (values.flatten().tolist() for values in (x0, x_t, eps, v))
+        bound = [bits(*row, step) for row in zip(*columns, strict=True)]
+        expected = (eps - noise).square().mean().item() + sum(bound) / len(bound)
+        assert found == pytest.approx(expected, rel=2e-3, abs=1e-6), step
+
+
 def test_the_bound_is_zero_where_the_model_is_the_posterior():
     draws = torch.Generator().manual_seed(0)
     x0, noise = torch.randn((2, 8, 4, 8, 8), generator=draws)
     loss_of = HybridLoss(torch.device("cpu"))
-    t = torch.tensor([0, 1, 10, 100, 300, 600, 900, 999])
+    t = torch.tensor([1, 2, 10, 100, 300, 600, 900, 999])  # t = 0 has no posterior: see below
     x_t = loss_of.add_noise(x0, t, noise)
     for v, zero in ((-1.0, True), (-0.5, False)):
         output = torch.cat([noise, torch.full_like(noise, v)], 1)

@@ -44,6 +44,16 @@ def test_every_network_works_at_its_smallest_size_and_no_smaller(family, name):
         create_network(name, 7, size - 1, family)
 
 
+def test_a_deep_convnet_takes_the_images_of_its_protocol():
+    network = create_network("conv6", 7, 224, "soft").eval()
+    maps = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(lambda _, __, out: maps.append(out.shape[-1]))
+    assert network(torch.randn(2, 3, 224, 224)).shape == (2, 7)
+    assert maps == [224, 112, 56, 28, 14, 7]
+
+
 def test_the_message_for_small_images_names_networks_that_fit():
     with pytest.raises(UserError) as error:
         create_network("resnet18", 10, 32)

@@ -150,3 +150,24 @@ def test_folder_names_are_safe_and_distinct():
     assert names[odd.index("ok")] == "ok" and names[odd.index("a_b")] == "a_b"
     # A name depends on its class alone, so that two sets of one data set have the same folders.
     assert folder_names(["a/b"])[0] == names[1]
+
+
+def test_datasets_reads_every_class_whatever_it_is_called(tmp_path, monkeypatch):
+    """It hides folders that begin with `__`, and takes some words for names of splits."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    classes = [
+        *("秋田犬", "собака", "كلب", "__init__", "_one", "._dot"),
+        *("train", "test tube", "bullet-train", "Validation", "dev 2", "rain", "contest"),
+    ]
+    distilled, manifest = make_set(tmp_path, classes)
+    export(distilled, manifest, tmp_path / "out")
+    names = folder_names(classes)
+    assert len(set(names)) == len(classes)
+    assert names[-2:] == ["rain", "contest"]
+    for path in (tmp_path / "out", tmp_path / "out" / "images"):
+        read = datasets.load_dataset(str(path), cache_dir=str(tmp_path / "cache"))
+        assert list(read) == ["train"]
+        assert read["train"].num_rows == IPC * len(classes)
+        assert read["train"].features["label"].names == sorted(names)

@@ -1,8 +1,9 @@
 """Data sets by name: what they hold, their index, and their pixels.
 
 A data set is `train`, `validation` and `test` images of named classes. The validation split is cut
-from the training images by a hash of each image's key, so it never depends on listing order and
-stays put when images are added. Generators we train, modes and methods see `train` only.
+from the training images of each class by a hash of each image's key, so it depends neither on
+listing order nor on other classes, and added images move few others. Generators we train, modes and
+methods see `train` only.
 """
 
 from __future__ import annotations

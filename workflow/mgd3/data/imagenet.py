@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import UserError
-from .imagefolder import ImageFolder, shown
+from .imagefolder import ImageFolder
+from .leftovers import shown
+from .pictures import Header, read_header
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 # Registry key -> its name in subsets.tsv.
@@ -78,9 +81,10 @@ class ImageNet(ImageFolder):
 
     Args:
         root: has train/<wnid>/*; and val/<wnid>/*, or the flat val/ILSVRC2012_val_00000001.JPEG ...
-            with its ground truth: LOC_val_solution.csv or val_labels.txt (a file name and its wnid
-            a line), or the devkit's ILSVRC2012_validation_ground_truth.txt with its meta.mat or a
-            synsets.txt (line k: the wnid of the devkit's class k).
+            with its ground truth: in the names (..._n01751748.JPEG, as the Hub has them),
+            LOC_val_solution.csv or val_labels.txt (a file name and its wnid a line), or the
+            devkit's ILSVRC2012_validation_ground_truth.txt with its meta.mat or a synsets.txt
+            (line k: the wnid of the devkit's class k).
         classes: wnids in label order.
         counts: known numbers of images, None for those of ILSVRC2012.
     """
@@ -98,8 +102,24 @@ class ImageNet(ImageFolder):
         return list(self._classes)
 
     @cached_property
-    def has_val(self) -> bool:
+    def test_folder(self) -> str:
+        return "val"
+
+    def notes(self) -> list[str]:
+        return []  # other folders and files of the root are other subsets'
+
+    def notes_on(self, table: pd.DataFrame) -> list[str]:
+        return []
+
+    def is_stored_upright(self, image: str) -> bool:
         return True
+
+    def _header(self, path: Path) -> Header:
+        return read_header(path, as_stored=True)
+
+    def _rgb(self, picture: Image.Image) -> Image.Image:
+        # As ADM, DiT and the papers read it: tags of orientation are ignored.
+        return picture.convert("RGB")
 
     @cached_property
     def _flat(self) -> dict[str, list[str]] | None:
@@ -177,7 +197,8 @@ class ImageNet(ImageFolder):
         return (TRAIN_IMAGES if len(self._classes) == 1000 else None, None)
 
 
-_FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.I)
+# As ILSVRC2012 names them, or as the Hub does, with the wnid at the end.
+_FLAT = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.jpe?g", re.I)
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _LABELLED = ("LOC_val_solution.csv", "val_labels.txt", "val_labels.csv")
 
@@ -188,18 +209,24 @@ def flat_validation(root: Path) -> dict[str, list[str]]:
     Raises:
         UserError: no ground truth, or one that does not fit the images.
     """
-    numbers = {}
+    numbers: dict[str, int] = {}
+    wnid_of: dict[str, str] = {}
     for path in sorted((root / "val").iterdir()):
         if match := _FLAT.fullmatch(path.name):
-            numbers[path.name] = int(match[1])
-    if not numbers:
+            if match[2]:
+                wnid_of[path.name] = match[2].lower()
+            else:
+                numbers[path.name] = int(match[1])
+    if not numbers and not wnid_of:
         raise UserError(
             f"{root / 'val'} has neither class folders nor ILSVRC2012_val_*.JPEG",
             "put ImageNet's validation images there: val/<wnid>/*, or the flat folder",
         )
-    wnid_of = _ground_truth(root, numbers)
+    _known(wnid_of, root / "val")
+    if numbers:
+        wnid_of |= _ground_truth(root, numbers)
     images: dict[str, list[str]] = {}
-    for name in numbers:
+    for name in sorted(wnid_of):
         images.setdefault(wnid_of[name], []).append(f"val/{name}")
     return images
 

@@ -7,6 +7,7 @@ most stages decode none.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -151,8 +152,8 @@ def jpeg_components(data: memoryview) -> int | None:
 def decode(path: Path) -> torch.Tensor | None:
     """A grey or RGB JPEG as uint8 [3, H, W], as PIL decodes it; None for all other files.
 
-    Orientation tags are ignored, as ADM ignores them. What cannot be decoded is None, too: PIL has
-    the last word.
+    Orientation tags are ignored, as ADM ignores them: see `Source.is_stored_upright`. What cannot
+    be decoded is None, too: PIL has the last word.
     """
     from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
@@ -172,7 +173,8 @@ Crop = Callable[[Image.Image, int], Image.Image | np.ndarray]
 def _pixels(source: Source, image: str, size: int, crop: Crop) -> np.ndarray:
     """uint8 [3, size, size]."""
     path = source.path(image) if crop is adm_centre_crop else None
-    decoded = decode(path) if path is not None else None
+    fast = path is not None and source.is_stored_upright(image)
+    decoded = decode(path) if fast else None
     if decoded is None:
         return np.asarray(crop(source.open(image), size)).transpose(2, 0, 1)
     return adm_centre_crop_tensor(decoded, size).numpy()
@@ -227,10 +229,38 @@ def raise_undecodable(errors: Sequence[UserError]) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        more = f"\n    and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-        named = "\n    ".join(error.what for error in errors[:_SHOWN])
-        what = f"{len(errors)} images cannot be decoded:\n    {named}{more}"
-        raise UserError(what, errors[0].mend)
+        raise UserError(
+            f"{len(errors)} images cannot be decoded:\n    {_named(errors)}", errors[0].mend
+        )
+
+
+def settle_undecodable(
+    errors: Sequence[UserError], policy: str, whose: str, total: int, *, enough: bool = True
+) -> None:
+    """Raise for images that cannot be decoded; or say that they are left out, if that is enough.
+
+    Args:
+        policy: `Dataset.undecodable`.
+        whose: what they are, for instance "test images of own".
+        total: how many there are with them.
+        enough: whether the others suffice.
+
+    Raises:
+        UserError: the policy is to fail, or too few are left; names every image.
+    """
+    if policy == "fail" or not enough:
+        raise_undecodable(errors)
+    elif errors:
+        print(
+            f"{len(errors):,} of {total:,} {whose} left out, which cannot be decoded:\n"
+            f"    {_named(errors)}",
+            file=sys.stderr,
+        )
+
+
+def _named(errors: Sequence[UserError]) -> str:
+    more = f"\n    and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    return "\n    ".join(error.what for error in errors[:_SHOWN]) + more
 
 
 def read_images(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,6 @@ import pandas as pd
 from ..base import artifacts
 from ..base.errors import UserError
 from .registry import Dataset, Source
-from .splits import in_validation
 
 _SHOWN = 20
 
@@ -28,9 +27,13 @@ def write_index(dataset: Dataset, output: Path) -> None:
     """
     table = dataset.source.table(dataset.undecodable)
     _check_counts(dataset, table)
-    held_out = table["image"].map(lambda key: in_validation(key, dataset.validation_fraction))
-    table.loc[(table["split"] == "train") & held_out, "split"] = "validation"
+    seen = table.attrs.get("notes", [])
+    table = hold_out_validation(dataset, table)
+    _require_every_class(dataset, table)
     table = table.sort_values(["class", "split", "image"], ignore_index=True)
+    notes = [*dataset.source.notes(), *seen, *dataset.source.notes_on(table)]
+    for note in notes:
+        print(f"{dataset.name}: {note}", file=sys.stderr)
     counts = table["split"].value_counts()
     print(
         f"{dataset.name}: {table['class'].nunique()} classes; "
@@ -40,8 +43,35 @@ def write_index(dataset: Dataset, output: Path) -> None:
     artifacts.save_table(
         output,
         table[["class", "split", "image", "width", "height", "bytes"]],
-        {"dataset": dataset.name, "classes": dataset.source.classes(), **dataset.settings()},
+        {
+            "dataset": dataset.name,
+            "classes": dataset.source.classes(),
+            "notes": notes,
+            **dataset.settings(),
+        },
     )
+
+
+def hold_out_validation(dataset: Dataset, table: pd.DataFrame) -> pd.DataFrame:
+    """A source's table with the validation images of each class in a split of their own."""
+    table, train = table.copy(), table[table["split"] == "train"]
+    held: set[str] = set()
+    for _, images in train.groupby("class", sort=False)["image"]:
+        held |= dataset.source.validation_images(images.tolist(), dataset.validation_fraction)
+    table.loc[table["image"].isin(held) & (table["split"] == "train"), "split"] = "validation"
+    return table
+
+
+def _require_every_class(dataset: Dataset, table: pd.DataFrame) -> None:
+    """Raise UserError where leaving out undecodable images has left a class without any."""
+    for split in ("train", "test"):
+        there = set(table.loc[table["split"] == split, "class"])
+        if missing := [name for name in dataset.source.classes() if name not in there]:
+            raise UserError(
+                f"no {split} image of class {missing[0]!r} of {dataset.name} can be read "
+                f"({len(missing)} classes without any)",
+                "add images of it, or leave the class out of the data set",
+            )
 
 
 def _check_counts(dataset: Dataset, table: pd.DataFrame) -> None:
@@ -62,14 +92,17 @@ def _check_counts(dataset: Dataset, table: pd.DataFrame) -> None:
 
 @dataclass(frozen=True)
 class Index:
-    """A data set's index as read back: `table` as written, `classes` in label order."""
+    """A data set's index as read back: `table` as written, `classes` in label order, `notes` what
+    a user should know of it, a sentence each."""
 
     table: pd.DataFrame
     classes: list[str]
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Index:
-        return cls(artifacts.load_table(path), artifacts.table_metadata(path)["classes"])
+        metadata = artifacts.table_metadata(path)
+        return cls(artifacts.load_table(path), metadata["classes"], metadata.get("notes", []))
 
     def require_unchanged(self, source: Source, images: Sequence[str]) -> None:
         """Raise UserError when images are gone, or their files have another size, since indexed.

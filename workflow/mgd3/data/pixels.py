@@ -10,7 +10,7 @@ import torch
 from ..base import artifacts
 from ..base.device import total_memory
 from ..base.errors import UserError
-from .images import CROPS, decode_images, raise_undecodable, resize_centre_crop
+from .images import CROPS, decode_images, resize_centre_crop, settle_undecodable
 from .index import Index
 from .registry import Dataset
 
@@ -36,15 +36,28 @@ def write_pixels(dataset: Dataset, index_path: Path, split: str, size: str, outp
     if side != resized:
         crop = partial(resize_centre_crop, resized=resized)
     found = decode_images(dataset.source, images, side, crop)
-    if dataset.undecodable == "fail":
-        raise_undecodable(found.errors)
+    whose = f"{split} images of {dataset.name}"
+    settle_undecodable(found.errors, dataset.undecodable, whose, len(images))
     label_of = dict(zip(images, labels, strict=True))
     pixels, labels = found.pixels, [label_of[key] for key in found.images]
+    _require_same_classes(dataset.name, split, index, found.images)
     artifacts.save_tensors(
         output,
         {"images": pixels, "labels": torch.tensor(labels)},
         {"classes": index.classes, "split": split},
     )
+
+
+def _require_same_classes(name: str, split: str, index: Index, decoded: list[str]) -> None:
+    """Raise UserError where leaving out undecodable images has emptied a class."""
+    rows = index.table[index.table["split"] == split]
+    left = set(rows.loc[rows["image"].isin(decoded), "class"])
+    if empty := sorted(set(rows["class"]) - left):
+        raise UserError(
+            f"no {split} image of class {empty[0]!r} of {name} can be decoded "
+            f"({len(empty)} classes without any)",
+            "replace the damaged images, or leave the class out of the data set",
+        )
 
 
 def _require_memory(name: str, split: str, size: str, count: int) -> None:

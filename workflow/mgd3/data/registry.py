@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..base.errors import UserError, did_you_mean
+from ..base.paths import expanded
 from .archives import archives
 from .imagenet import SUBSETS, subsets
 from .meaning import Meaning, folder_meanings, imagenet_meanings, read_classes, require_rows
@@ -36,12 +37,27 @@ class Source(Protocol):
         `bytes`.
 
         Raises UserError for unreadable images, naming them; with "skip" they are left out and
-        named in the log.
+        named in the log. `attrs["notes"]`, where there is one, is a list of sentences: how many
+        images are read otherwise than they are stored.
         """
         ...
 
     def training_images(self, name: str) -> list[str]:
         """Sorted keys of a class that are not for test (train and validation), unread."""
+        ...
+
+    def validation_images(self, images: Sequence[str], fraction: float) -> set[str]:
+        """Of the training images of one class, those that are held out for validation."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a user should know of a data set beside its images: what was left out of it, and
+        which images are for test. A sentence each; from names alone, no image is read."""
+        ...
+
+    def notes_on(self, table: pd.DataFrame) -> list[str]:
+        """What a user should know of the images of an index, with its three splits: which are
+        there twice. Reads what it needs to."""
         ...
 
     def complaints(self, table: pd.DataFrame) -> list[str]:
@@ -50,6 +66,10 @@ class Source(Protocol):
 
     def path(self, image: str) -> Path | None:
         """The file behind a key, where there is one."""
+        ...
+
+    def is_stored_upright(self, image: str) -> bool:
+        """Whether an image's file, where there is one, holds it as `open` returns it."""
         ...
 
     def bytes_of(self, image: str) -> int:
@@ -100,6 +120,11 @@ class Dataset:
     def preflight(self, most_ipc: int) -> None:
         """Raise UserError for what can be seen wrong in a moment, before any job starts."""
         self.source.preflight(most_ipc, self.validation_fraction)
+        if len(classes := self.source.classes()) == 1:
+            raise UserError(
+                f"{self.name} has one class, {classes[0]!r}: every network is right on all of it",
+                "add the images of another class",
+            )
         if self.classes_file is not None:
             require_rows(self.meanings, self.source.classes(), self.classes_file)
 
@@ -121,6 +146,11 @@ class DatasetEntry:
     root: str | None = None
 
 
+def _folder(settings: Mapping[str, Any]) -> Path:
+    """The data set's folder; `~` is the home of whoever runs it."""
+    return expanded(settings["root"])
+
+
 def _mnist(_: Mapping[str, Any]) -> Source:
     from .embedded import Mnist
 
@@ -136,13 +166,13 @@ def _digits(_: Mapping[str, Any]) -> Source:
 def _imagefolder(settings: Mapping[str, Any]) -> Source:
     from .imagefolder import ImageFolder
 
-    return ImageFolder(Path(settings["root"]))
+    return ImageFolder(_folder(settings))
 
 
 def _imagenet(settings: Mapping[str, Any]) -> Source:
     from .imagenet import ImageNet
 
-    return ImageNet(Path(settings["root"]), subsets()[settings["name"]])
+    return ImageNet(_folder(settings), subsets()[settings["name"]])
 
 
 def _imagenet_entry(key: str) -> DatasetEntry:
@@ -160,7 +190,7 @@ def _imagenet_entry(key: str) -> DatasetEntry:
 def _archive(settings: Mapping[str, Any]) -> Source:
     from .archives import FetchedArchive
 
-    return FetchedArchive(Path(settings["root"]), archives()[settings["name"]])
+    return FetchedArchive(_folder(settings), archives()[settings["name"]])
 
 
 def _archive_entry(key: str) -> DatasetEntry:
@@ -248,9 +278,9 @@ def make_dataset(choice: str | Mapping[str, Any]) -> Dataset:
 
 def _meanings(kind: str, settings: Mapping[str, Any], source: Source) -> Mapping[str, Meaning]:
     if "classes" in settings:
-        return read_classes(Path(settings["classes"]))
+        return read_classes(expanded(settings["classes"]))
     if kind in SUBSETS or kind in archives():
         return imagenet_meanings(source.classes())
-    if kind == "imagefolder" and (Path(settings["root"]) / "train").is_dir():
+    if kind == "imagefolder" and (_folder(settings) / "train").is_dir():
         return folder_meanings(source.classes())
     return {}

@@ -1,8 +1,13 @@
-"""Splits by a hash of an image's key: fixed, and independent of listing order and of each other."""
+"""Splits by a hash of an image's key: fixed, and independent of listing order and of each other.
+
+Of each class its share is held out, whatever other classes there are: the images with the smallest
+hashes. Where images are added, those at the edge of the share may change sides, no others.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 # In place of the images per class, where a network is trained on the whole train split.
 WHOLE_SPLIT = 0
@@ -14,14 +19,19 @@ def hash_fraction(purpose: str, image: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def in_validation(image: str, fraction: float) -> bool:
-    """Whether a training image belongs to the validation split."""
-    return hash_fraction("validation", image) < fraction
+def held_out_count(images: int, fraction: float) -> int:
+    """How many of a class's images are held out: the fraction, rounded, but at least one; none of
+    a class of a single image, and never the last one."""
+    if not fraction or images < 2:
+        return 0
+    return min(max(int(images * fraction + 0.5), 1), images - 1)
 
 
-def in_test(image: str, fraction: float) -> bool:
-    """Whether an image is for test, in a data set that comes without a test split."""
-    return hash_fraction("test", image) < fraction
+def held_out(images: Sequence[str], purpose: str, fraction: float) -> set[str]:
+    """The share of a class's images (keys, in any order) that is held out for "validation" or, in
+    a data set that comes without a test split, for "test"."""
+    count = held_out_count(len(images), fraction)
+    return set(sorted(images, key=lambda image: (hash_fraction(purpose, image), image))[:count])
 
 
 def ipc_text(ipc: int) -> str:

@@ -106,7 +106,11 @@ def means_of(x: np.ndarray, labels: np.ndarray, k: int) -> Found:
     """
     names, counts = np.unique(labels[labels >= 0], return_counts=True)
     largest = names[np.argsort(-counts, kind="stable")][:k]
-    modes = [x[labels == cluster].mean(axis=0) for cluster in largest]
+    return filled_up(x, [x[labels == cluster].mean(axis=0) for cluster in largest], k)
+
+
+def filled_up(x: np.ndarray, modes: list[np.ndarray], k: int) -> Found:
+    """Modes, and where they are fewer than k the rows farthest from all of them."""
     filled = k - len(modes)
     if not modes:
         modes.append(x.mean(axis=0))

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from .clustering import Found
 
 
+# A component of a mixture that less than this of a row belongs to has none.
+_EMPTY = 1e-3
+
+
 class Settings(DiscoverySettings):
     """Means of a Gaussian mixture."""
 
@@ -27,7 +31,7 @@ def discover(x: np.ndarray, k: int, name: str, _: int) -> Found:
     from sklearn.mixture import GaussianMixture
 
     from ..base.seeding import Draw
-    from .clustering import Found, centroids, state_of
+    from .clustering import centroids, filled_up, state_of
 
     model = GaussianMixture(
         k,
@@ -39,4 +43,6 @@ def discover(x: np.ndarray, k: int, name: str, _: int) -> Found:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return Found(model.fit(x).means_)
+        model.fit(x)
+    # Of a component that no row belongs to, scikit-learn makes the mean zero: no latent at all.
+    return filled_up(x, list(model.means_[model.weights_ * len(x) > _EMPTY]), k)

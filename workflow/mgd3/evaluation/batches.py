@@ -50,6 +50,14 @@ def batches(
 
     Everything is drawn before the first batch, on the CPU.
     """
+    for _, seen in batch_pairs(images, protocol, batch_size, generator):
+        yield seen
+
+
+def batch_pairs(
+    images: Tensor, protocol: SoftProtocol, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of `batches`, each before it is mixed and after."""
     n, device, views = len(images), images.device, protocol.views
     order = torch.randperm(n, generator=generator)
     drawn = draw_views(
@@ -69,7 +77,8 @@ def batches(
         order.split(sizes), drawn.split(sizes), partners.split(sizes), mixes, strict=True
     ):
         x = resampled(images[rows], views_, protocol.size, protocol.mean, protocol.std)
-        yield mixed(x, replace(mix, partners=own)).contiguous(memory_format=layout)
+        x = x.contiguous(memory_format=layout)
+        yield x, mixed(x, replace(mix, partners=own)).contiguous(memory_format=layout)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

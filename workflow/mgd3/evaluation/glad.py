@@ -21,6 +21,7 @@ from ..networks.augment import normalise
 from ..networks.dsa import apply_dsa, draw_dsa_epoch
 from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
 from .protocols import GladPlan, GladProtocol
+from .single import batch_sizes
 
 
 def train_network(
@@ -55,17 +56,18 @@ def train_network(
         train, test = train.to(device), test.to(device)
         validation = validation and validation.to(device)
         backward = SplitBackward(model)
+        sizes = batch_sizes(model, len(train), batch_size, size)
 
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
                 group["lr"] = rates[epoch]
             generator = torch_generator(Draw.TRAIN, *seeds, "augmentation", epoch)
-            draws = draw_dsa_epoch(len(train), size, batch_size, protocol.operations, generator)
+            draws = draw_dsa_epoch(len(train), size, sizes, protocol.operations, generator)
             draws = draws.to(device)
             batches = zip(
-                draws.order.split(batch_size),
+                draws.order.split(sizes),
                 draws.operations,
-                draws.parameters.split(batch_size),
+                draws.parameters.split(sizes),
                 strict=True,
             )
             total = torch.zeros((), device=device)

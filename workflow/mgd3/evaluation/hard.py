@@ -17,6 +17,7 @@ from ..networks.architectures import create_network
 from ..networks.augment import CutMix, augment, draw_epoch
 from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
 from .protocols import HardPlan, HardProtocol
+from .single import batch_sizes
 
 
 def train_network(
@@ -59,15 +60,16 @@ def train_network(
         validation = validation and validation.to(device)
 
         backward = SplitBackward(model)
+        sizes = batch_sizes(model, len(train), batch_size, size)
 
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
                 group["lr"] = rates[epoch]
             generator = torch_generator(Draw.TRAIN, *seeds, "augmentation", epoch)
-            draws = draw_epoch(len(train), size, batch_size, generator, **settings).to(device)
+            draws = draw_epoch(len(train), size, sizes, generator, **settings).to(device)
             batches = zip(
-                draws.order.split(batch_size),
-                draws.per_image.split(batch_size),
+                draws.order.split(sizes),
+                draws.per_image.split(sizes),
                 draws.cutmix,
                 strict=True,
             )

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from ..base.seeding import Draw, torch_generator
 from ..networks.architectures import create_network
 from ..teachers.model import Teacher
-from .batches import batches, require_strips, send
+from .batches import batch_pairs, require_strips, send
 from .labels import StoredLabels
 from .loop import Learner, Split, Training, fit, say, training_state
 from .protocols import SoftPlan, SoftProtocol
+from .single import batch_sizes, joined
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -88,12 +89,15 @@ def train_network(
     seeds, rates = (generation_seed, training_seed), plan.learning_rates()
     with training_state(device, protocol.precision, *seeds) as autocast:
         model = create_network(network, num_classes, protocol.size, protocol.networks).to(device)
-        repeat_statistics(model, protocol.passes)
+        # Only CutMix, which mixes in place there, shows the pass for the log what is trained on.
+        unmixed_passes = protocol.passes - 1 if protocol.views.mix == "mixup" else 0
+        repeat_statistics(model, protocol.passes - unmixed_passes)
         optimiser = torch.optim.AdamW(
             parameter_groups(model, protocol.weight_decay), lr=rates[0], fused=True
         )
         train, test = train.to(device), test.to(device)
         validation = validation and validation.to(device)
+        sizes = batch_sizes(model, len(train), plan.batch_size, protocol.size)
 
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
@@ -103,10 +107,14 @@ def train_network(
                 stored = None
             else:
                 generator = labels.generator(epoch)
-                stored = iter(send(labels.logits(epoch), device).split(plan.batch_size))
+                stored = iter(send(labels.logits(epoch), device).split(sizes))
             total = torch.zeros((), device=device)
-            for images in batches(train.images, protocol, plan.batch_size, generator):
+            seen = batch_pairs(train.images, protocol, plan.batch_size, generator)
+            for unmixed, images in joined(seen, sizes):
                 with autocast():
+                    with torch.no_grad():
+                        for _ in range(unmixed_passes):
+                            model(unmixed)
                     if stored is None:
                         with torch.no_grad():
                             wanted = teacher(images)

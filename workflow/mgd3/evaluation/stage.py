@@ -23,6 +23,7 @@ from ..base.artifacts import (
 )
 from ..base.device import keep_freed_memory
 from ..base.errors import UserError
+from ..base.threads import fixed_threads, processor
 from ..data.images import resize_tensor
 from ..networks.names import get_network
 from . import VERSION
@@ -60,7 +61,8 @@ def evaluate(
         protocol, network: keys of `protocols.PROTOCOLS` and `protocols.NETWORKS`.
         flip: whether a mirrored image keeps its class in this data set.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of torch; None keeps torch's own choice.
+        threads: CPU threads of torch beside a GPU; None keeps torch's own choice. A training on
+            the CPU takes a fixed number: see `base.threads`.
         context: passed through to the JSON (data set, run, method, IPC, ...).
         output: JSON; `accuracy` in percent at the `best`, `last` and `selected` evaluation.
         predictions: safetensors, int16 [n_test] each: `labels`, `best`, `last`, and `selected`
@@ -90,7 +92,9 @@ def evaluate(
         if path is None:
             continue
         size = None if name == "train" and entry.native else entry.size
-        splits[name], listed = read_split(Path(path), size, entry.resize)
+        # Where a class is too small, none of its images is held out for validation.
+        whole = name != "validation"
+        splits[name], listed = read_split(Path(path), size, entry.resize, every_class=whole)
         classes = classes or listed
         if listed != classes:
             raise UserError(
@@ -120,10 +124,7 @@ def evaluate(
         "versions": versions,
     }
     output = Path(output)
-    previous = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
-    try:
+    with fixed_threads(where.type, threads) as taken:
         inside = "" if "." in entry.engine else f"{__package__}."
         engine = importlib.import_module(f"{inside}{entry.engine}")
         result = engine.train_network(
@@ -141,8 +142,6 @@ def evaluate(
             checkpoint=output.with_name(f".{output.name}.checkpoint.safetensors"),
             fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         )
-    finally:
-        torch.set_num_threads(previous)
 
     scores = result.scores
     found = {
@@ -162,6 +161,8 @@ def evaluate(
         "seconds": round(result.seconds, 3),
         "peak_memory_bytes": result.peak_memory_bytes,
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+        "processor": processor(),
+        "threads": taken,
         "versions": versions,
     }
     tensors = {name: value.clone() for name, value in scores.predictions.items()}
@@ -177,8 +178,13 @@ def resize(images: Tensor, size: int, how: Resize = "pil") -> Tensor:
     return torch.cat([resize_tensor(part, size, how) for part in parts])
 
 
-def read_split(path: Path, size: int | None, how: Resize = "pil") -> tuple[Split, list[str]]:
+def read_split(
+    path: Path, size: int | None, how: Resize = "pil", *, every_class: bool = True
+) -> tuple[Split, list[str]]:
     """Images at a size (None: at their own), and the classes in label order.
+
+    Args:
+        every_class: whether each class must have an image.
 
     Raises:
         UserError: the file is missing, damaged, or holds something else.
@@ -206,7 +212,7 @@ def read_split(path: Path, size: int | None, how: Resize = "pil") -> tuple[Split
             "delete it and run the workflow again to remake it",
         )
     empty = (labels.bincount(minlength=len(classes)) == 0).nonzero()[:, 0].tolist()
-    if empty:
+    if empty and every_class:
         raise UserError(
             f"{path} has no image of class {classes[empty[0]]!r} ({len(empty)} empty)",
             "every class needs an image: add some, or leave the class out of the data set",

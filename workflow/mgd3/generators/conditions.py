@@ -59,24 +59,51 @@ def conditions_of(folder: Path, dataset: Dataset, classes: Sequence[str]) -> Con
         return Conditions(
             {name: row for row, name in enumerate(classes)}, _prompts(dataset, classes)
         )
+    labels: dict[str, list[int]] = {}
     if family == "dit":
-        known = {name: int(row) for row, name in (index.get("id2label") or {}).items()}
+        for row, name in (index.get("id2label") or {}).items():
+            labels.setdefault(name, []).append(int(row))
         count = artifacts.load_json(folder / "transformer" / "config.json")["num_embeds_ada_norm"]
     else:
-        known, count = (
-            {},
-            artifacts.load_json(folder / "class_embedder" / "config.json")["num_classes"],
-        )
-    if all(name in known for name in classes):
-        return Conditions({name: known[name] for name in classes}, None)
-    if count != len(imagenet_wnids()):
-        missing = [name for name in classes if name not in known]
+        count = artifacts.load_json(folder / "class_embedder" / "config.json")["num_classes"]
+    of_imagenet = count == len(imagenet_wnids())
+    rows: dict[str, int] = {}
+    missing = []
+    for name in classes:
+        meaning = dataset.meanings.get(name)
+        wnid = meaning.wnid if meaning else None
+        # What the user states wins over the name of the folder, which a row of another meaning may
+        # have: two classes of ImageNet are called crane.
+        if wnid in labels:
+            rows[name] = _only_row(folder, wnid, labels[wnid], of_imagenet)
+        elif wnid is not None and of_imagenet:
+            rows |= _imagenet_rows_of(folder, dataset, [name])
+        elif name in labels:
+            rows[name] = _only_row(folder, name, labels[name], of_imagenet)
+        else:
+            missing.append(name)
+    if missing and of_imagenet:
+        _imagenet_rows_of(folder, dataset, missing)
+    if missing:
         raise UserError(
             f"generator {folder} does not know class {missing[0]!r}"
             + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            f"{did_you_mean(missing[0], known)} Its model_index.json names its classes",
+            f"{did_you_mean(missing[0], labels)} Its model_index.json names its classes",
         )
-    return Conditions(_imagenet_rows_of(folder, dataset, classes), None)
+    return Conditions(rows, None)
+
+
+def _only_row(folder: Path, name: str, rows: Sequence[int], of_imagenet: bool) -> int:
+    """Raises UserError where a generator has several rows of one name."""
+    if len(rows) > 1:
+        raise UserError(
+            f"generator {folder} has {len(rows)} classes that are called {name!r}: rows "
+            f"{', '.join(map(str, rows))}",
+            "say which is meant by its wnid (`classes` of the data set)"
+            if of_imagenet
+            else "give its classes names of their own (`id2label` in its model_index.json)",
+        )
+    return rows[0]
 
 
 def _imagenet_rows_of(

@@ -23,7 +23,7 @@ from ..base.errors import UserError
 from ..base.progress import Progress
 from ..base.seeding import Draw, torch_generator
 from ..data.imagenet import imagenet_wnids
-from ..data.images import decode_images, raise_undecodable
+from ..data.images import decode_images, settle_undecodable
 from ..data.index import Index
 from ..data.registry import Dataset
 from .difffit import add_scales, fold_scales, is_trained
@@ -202,8 +202,8 @@ def _cached_latents(
         means.append(torch.stack([mean for mean, _ in encoded], 1).half().cpu())
         logvars.append(torch.stack([logvar for _, logvar in encoded], 1).half().cpu())
         print(f"{min(start + _CHUNK, len(images))}/{len(images)} images encoded", file=sys.stderr)
-    if dataset.undecodable == "fail":
-        raise_undecodable(errors)
+    whose = f"training images of {dataset.name}"
+    settle_undecodable(errors, dataset.undecodable, whose, len(images))
     held = Latents(torch.cat(means), torch.cat(logvars), torch.tensor(kept))
     # In float16 a log-variance below -65504 cannot occur: diffusers clamps it at -30.
     unfinished.save(vars(held), {})

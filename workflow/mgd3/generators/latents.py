@@ -6,7 +6,6 @@ data set makes of them does not enter, so data sets of one origin share the file
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ..base.device import network_dtype
 from ..base.errors import UserError
 from ..base.progress import Progress
 from ..base.seeding import Draw, torch_generator
-from ..data.images import prefetched, raise_undecodable
+from ..data.images import prefetched, settle_undecodable
 from ..data.index import Index
 from ..data.registry import Dataset
 
@@ -73,10 +72,8 @@ def encode(
                 logvars[name].append(logvar.cpu())
                 images[name] += read.images
             bar.update(len(chunk))
-    if dataset.undecodable == "fail":
-        raise_undecodable(errors)
-    for error in errors:
-        print(f"left out: {error.what}", file=sys.stderr)
+    whose = f"training images of {dataset.name}"
+    settle_undecodable(errors, dataset.undecodable, whose, sum(map(len, keys.values())))
     tensors = {}
     for name in classes:
         if not means[name]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 
 from ..base.errors import UserError
+from .folder import check_network, check_scheduler, read_json, weight_files
 
 Model = TypeVar("Model", bound=ModelMixin)
 
@@ -140,11 +140,8 @@ def _require_part(folder: Path, part: str) -> None:
             f"no {part} in the generator's folder: {folder}/config.json not found",
             _PARTS,
         )
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(
-            f"no weights in {folder}: there is no .safetensors file",
-            "fetch or train the generator again; weights in other formats are not read",
-        )
+    weight_files(folder, part)
+    check_network(read_json(folder / "config.json"), str(folder / "config.json"))
 
 
 def _first_sentence(error: Exception) -> str:
@@ -187,12 +184,9 @@ def _json_of(folder_or_id: str | Path, file: str, part: str) -> dict[str, Any]:
         path = Path(folder_or_id) / file
     else:
         path = _from_hub(str(folder_or_id), file)
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"no {part} in the generator's folder: {path} not found", _PARTS) from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON: {error}", "fetch the generator again") from error
+    if not path.is_file():
+        raise UserError(f"no {part} in the generator's folder: {path} not found", _PARTS)
+    return read_json(path)
 
 
 def _from_hub(repo: str, file: str) -> Path:
@@ -225,6 +219,7 @@ def training_alphas_cumprod(config: dict[str, Any]) -> torch.Tensor:
             "the generator's scheduler rescales its betas to zero terminal SNR",
             "the samplers divide by sqrt(abar): use a generator trained without it",
         )
+    check_scheduler(config, "scheduler_config.json")
     steps = config.get("num_train_timesteps", 1000)
     start, end = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
     if config.get("trained_betas") is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, did_you_mean
+from ..base.paths import expanded
 from ..base.registry import Registry, own_entries
 from ..base.settings import require_typed
 from .families import FAMILIES
@@ -103,7 +104,9 @@ class GeneratorEntry:
         """Its files, relative to its folder: of a user's own folder those that are there."""
         if self.folder is None:
             return FAMILY_FILES[self.family]
-        return tuple(f for f in _present(self.folder) if _belongs(f, self.family))
+        from .folder import pipeline_files
+
+        return pipeline_files(self.folder, self.family)
 
 
 def folder_files(folder: Path) -> tuple[str, ...]:
@@ -285,7 +288,9 @@ def get_generator(name: str) -> GeneratorEntry:
 
 
 def _folder_entry(name: str) -> GeneratorEntry:
-    folder = Path(name)
+    from .folder import check_folder
+
+    folder = expanded(name)
     index = _read_json(folder, "model_index.json")
     pipeline = str(index.get("_class_name"))
     if pipeline not in PIPELINES:
@@ -300,6 +305,7 @@ def _folder_entry(name: str) -> GeneratorEntry:
                 f"generator folder {name} has no {file}",
                 f"give the whole {pipeline} folder, with {', '.join(_parts(family))}",
             )
+    check_folder(folder)
     network = _read_json(folder, f"{FAMILIES[family].network}/config.json")
     vae = _read_json(folder, "vae/config.json")
     halvings = len(vae.get("block_out_channels", ())) - 1
@@ -331,7 +337,9 @@ def _read_json(folder: Path, file: str) -> dict[str, Any]:
         raise UserError(
             f"{folder / file} is not JSON: {error}", "fetch the folder again"
         ) from error
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise UserError(f"{folder / file} is not JSON of keys and values", "fetch the folder again")
+    return value
 
 
 def _parts(family: str) -> list[str]:

@@ -22,7 +22,7 @@ from ..base.errors import UserError
 from ..base.memory import SplitBackward, halving
 from ..base.progress import Progress
 from ..base.seeding import Draw, seed_of, torch_generator
-from ..data.images import decode_images, raise_undecodable
+from ..data.images import decode_images, settle_undecodable
 from ..data.index import Index
 from ..data.registry import Dataset
 from .diffusion_loss import BETA_END, BETA_START, TRAIN_TIMESTEPS, HybridLoss
@@ -55,8 +55,8 @@ def _training_images(dataset: Dataset, index: Index) -> tuple[torch.Tensor, torc
     images, labels = index.split("train")
     index.require_unchanged(dataset.source, images)
     found = decode_images(dataset.source, images, dataset.size)
-    if dataset.undecodable == "fail":
-        raise_undecodable(found.errors)
+    whose = f"training images of {dataset.name}"
+    settle_undecodable(found.errors, dataset.undecodable, whose, len(images))
     label_of = dict(zip(images, labels, strict=True))
     return found.pixels, torch.tensor([label_of[key] for key in found.images])
 

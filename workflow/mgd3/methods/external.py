@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from ..base.errors import UserError, is_text
+from ..base.paths import expanded
 from ..base.settings import Setting
-from ..data.imagefolder import SUFFIXES, ImageFolder, shown
+from ..data.imagefolder import ImageFolder
+from ..data.leftovers import SUFFIXES, Leftovers, class_folders, is_image, shown
 from .base import Job, MethodSettings
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def distil(job: Job) -> dict[str, torch.Tensor]:
     """The first `ipc` images of each class, cropped and resized to the data set's size (ADM)."""
     from ..data.images import read_images
 
-    folder = Path(job.settings["path"])
+    folder = expanded(job.settings["path"])
     chosen = first_images(folder, job.classes, job.ipc)
     # Keys of a source are relative to its root, here as in a data set of one's own.
     source, size = ImageFolder(folder), job.dataset.size
@@ -65,22 +67,18 @@ def first_images(folder: str | Path, classes: Sequence[str], ipc: int) -> dict[s
     Raises:
         UserError: the folder or a class is missing, or has fewer images.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}", "mend `path` of the method `external`")
     if missing := [name for name in classes if not (folder / name).is_dir()]:
         raise UserError(
             f"{folder} has no folder of class {missing[0]!r} ({len(missing)} classes missing; "
-            f"it has {shown(_folders(folder)) or 'no folders'})",
+            f"it has {shown(class_folders(folder)) or 'no folders'})",
             "name its folders by the class keys of the data set: wnids for ImageNet",
         )
     chosen = {}
     for name in classes:
-        files = sorted(
-            entry.name
-            for entry in os.scandir(folder / name)
-            if entry.name[0] != "." and entry.name.lower().endswith(SUFFIXES)
-        )
+        files = sorted(entry.name for entry in os.scandir(folder / name) if is_image(entry))
         if len(files) < ipc:
             raise UserError(
                 f"{folder / name} has {len(files)} images, but ipc is {ipc}",
@@ -101,7 +99,12 @@ def check(folder: str | Path, classes: Sequence[str], ipc: int) -> None:
         UserError: see `first_images`.
     """
     first_images(folder, classes, ipc)
-    if extra := sorted(set(_folders(Path(folder))) - set(classes)):
+    folder, left = expanded(folder), Leftovers(expanded(folder))
+    for name in classes:
+        left.look(name)
+    for note in left.notes():
+        print(f"note: {folder}: {note}", file=sys.stderr)
+    if extra := sorted(set(class_folders(folder)) - set(classes)):
         print(
             f"note: {folder} has {len(extra)} folders of no class, left out: {shown(extra)}",
             file=sys.stderr,
@@ -117,10 +120,6 @@ def state_of(folder: str | Path, classes: Sequence[str], ipc: int) -> str:
     seen = []
     for images in first_images(folder, classes, ipc).values():
         for image in images:
-            found = (Path(folder) / image).stat()
+            found = (expanded(folder) / image).stat()
             seen.append([image, found.st_size, found.st_mtime_ns])
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")

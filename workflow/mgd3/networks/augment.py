@@ -222,7 +222,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 def draw_epoch(
     n: int,
     size: int,
-    batch_size: int,
+    batch_size: int | Sequence[int],
     generator: torch.Generator,
     *,
     crop_scale: tuple[float, float],
@@ -234,7 +234,7 @@ def draw_epoch(
     std: Sequence[float],
     cutmix: float,
 ) -> EpochDraws:
-    """Draw one epoch: n images of size x size pixels, the last batch partial.
+    """Draw one epoch: n images of size x size pixels, in batches as `Tensor.split` makes them.
 
     The keywords are the fields of `mgd3.evaluation.protocols.Augmentation`, and the protocol's
     normalisation.
@@ -245,8 +245,8 @@ def draw_epoch(
     amounts, turns = draw_jitter(n, jitter, generator)
     colour = fold_colour(amounts, turns, draw_lighting(n, lighting, generator), mean, std)
     columns = [boxes.float(), flips.float()[:, None], *(c.flatten(1) for c in colour)]
-    batches = [min(batch_size, n - start) for start in range(0, n, batch_size)]
-    mixes = [draw_cutmix(batch, size, cutmix, generator) for batch in batches]
+    batches = order.split(batch_size)
+    mixes = [draw_cutmix(len(batch), size, cutmix, generator) for batch in batches]
     return EpochDraws(order, torch.cat(columns, 1), mixes)
 
 

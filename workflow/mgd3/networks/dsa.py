@@ -150,9 +150,13 @@ class DsaEpoch:
 
 
 def draw_dsa_epoch(
-    n: int, size: int, batch_size: int, operations: Sequence[str], generator: torch.Generator
+    n: int,
+    size: int,
+    batch_size: int | Sequence[int],
+    operations: Sequence[str],
+    generator: torch.Generator,
 ) -> DsaEpoch:
-    """Draw one epoch: n images of size x size pixels, the last batch partial."""
+    """Draw one epoch: n images of size x size pixels, in batches as `Tensor.split` makes them."""
     order = torch.randperm(n, generator=generator)
     names, parameters = [], torch.zeros(n, _COLUMNS)
     for rows in parameters.split(batch_size):

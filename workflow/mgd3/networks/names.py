@@ -66,7 +66,7 @@ NETWORKS: dict[str, dict[str, Network]] = {
         "vit_b_16": _torchvision("vit_b_16", multiple=16),
         **{
             f"conv{depth}": Network(
-                "convnet", 4 << depth, {"depth": depth, "width": 128, "norm": "batch"}
+                "convnet", 1 << depth, {"depth": depth, "width": 128, "norm": "batch"}
             )
             for depth in (3, 4, 5, 6)
         },

@@ -17,7 +17,8 @@ from ..data.registry import Dataset
 from ..data.splits import WHOLE_SPLIT
 from ..discovery import DISCOVERIES
 from ..evaluation.protocols import SoftProtocol, get_protocol
-from ..generators.registry import GENERATORS, VAE_FILES, get_generator, slug_of
+from ..generators.folder import vae_files
+from ..generators.registry import GENERATORS, get_generator, slug_of
 from ..methods import METHODS, external
 from ..reporting.sweeps import SWEPT_FIGURES, curves
 from ..teachers import TEACHER_FILES, TEACHERS
@@ -186,7 +187,8 @@ class Layout:
         return slug_of(get_generator(self.generators[generator]).finetune.base)
 
     def vae_files(self, dataset: str, generator: str) -> list[str]:
-        return [f"{self.generator_folder(dataset, generator)}/{file}" for file in VAE_FILES]
+        folder = self.generator_folder(dataset, generator)
+        return [f"{folder}/{file}" for file in vae_files(folder)]
 
     def generator_files(self, dataset: str, generator: str) -> list[str]:
         folder = self.generator_folder(dataset, generator)

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..base.device import network_dtype
 from ..base.progress import clock
-from ..data.registry import Dataset
+from ..data.registry import SPLITS, Dataset
 from ..data.splits import WHOLE_SPLIT
 from ..evaluation.protocols import get_protocol
 from ..generators.registry import get_generator
@@ -149,7 +149,7 @@ def _missing(paths: list[str]) -> list[str]:
 
 def _counts(dataset: Dataset, index: str) -> dict[str, int]:
     """Images of each split."""
-    from ..data.splits import in_validation
+    from ..data.index import hold_out_validation
 
     if Path(index).is_file():
         from ..base import artifacts
@@ -163,11 +163,8 @@ def _counts(dataset: Dataset, index: str) -> dict[str, int]:
             "validation": int(train * held),
             "test": 50 * classes,
         }
-    rows = dataset.source.table()
-    train = rows.loc[rows["split"] == "train", "image"]
-    held = int(train.map(lambda key: in_validation(key, dataset.validation_fraction)).sum())
-    test = int((rows["split"] == "test").sum())
-    return {"train": len(train) - held, "validation": held, "test": test}
+    table = hold_out_validation(dataset, dataset.source.table(dataset.undecodable))
+    return {split: int((table["split"] == split).sum()) for split in SPLITS}
 
 
 def _load(

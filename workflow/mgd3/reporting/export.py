@@ -28,18 +28,28 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for
 # Half the time of PIL's default level 6, at the same size to a thousandth.
 _COMPRESSION = 4
 _CHUNK = 256
+# Words, between other letters than a to z, by which Hugging Face `datasets` tells splits in a path.
+_SPLIT_WORDS = re.compile(
+    r"(?<![A-Za-z])(train|training|validation|valid|val|dev|test|testing|eval|evaluation)"
+    r"(?![A-Za-z])",
+    re.I,
+)
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
     """A folder name for each class: itself (a wnid is), or a safe one of its own.
 
-    Letters other than ASCII, spaces and punctuation become `_`; a name that was changed, that is
+    Letters other than ASCII, spaces and punctuation become `_`, but none at the beginning where
+    there are two; words that name a split get `class` before them. A name that was changed, that is
     reserved, or that another class shares but for its case, ends in 8 hex digits of its SHA-256.
     """
     folded = [name.casefold() for name in classes]
 
     def one(name: str) -> str:
         safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_LONGEST].strip(".") or "class"
+        # Hugging Face `datasets` hides folders that begin with two, and takes words for splits.
+        safe = safe.lstrip("_") if safe.startswith("__") else safe
+        safe = _SPLIT_WORDS.sub(r"class\1", safe).lstrip(".") or "class"
         unclear = folded.count(name.casefold()) > 1 or safe.split(".")[0].lower() in _RESERVED
         if safe == name and not unclear:
             return safe

@@ -16,7 +16,7 @@ def _discoveries() -> list[str]:
     return list(DISCOVERIES)
 
 
-class Modes(Job, version=3):
+class Modes(Job, version=4):
     """Find k = IPC modes per class."""
 
     latents: formats.Latents

@@ -57,7 +57,7 @@ class Relabel(Job, version=1):
         )
 
 
-class Evaluate(Job, version=1):
+class Evaluate(Job, version=2):
     """Train a network on a distilled set and test it."""
 
     train: formats.ImageSet

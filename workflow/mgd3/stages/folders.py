@@ -42,7 +42,9 @@ def _whole(folder: Path, _: Any) -> list[str]:
 
 
 def _vae(folder: Path, _: Any) -> list[str]:
-    return _present(folder, _vae_files())
+    from ..generators.folder import vae_files
+
+    return _present(folder, vae_files(folder))
 
 
 def _needed(folder: Path, job: Any) -> list[str]:

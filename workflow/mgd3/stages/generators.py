@@ -68,7 +68,7 @@ class TrainVae(_Training, version=1, keeps_freed_memory=True):
         train_vae(dataset, self.index, recipe, self.folder, pick_device(self.device))
 
 
-class TrainGenerator(_Training, version=1, keeps_freed_memory=True):
+class TrainGenerator(_Training, version=2, keeps_freed_memory=True):
     """Train a small DiT on its latents."""
 
     generator: Annotated[str, Registered(_trained), "a name of the registry"]
@@ -85,7 +85,7 @@ class TrainGenerator(_Training, version=1, keeps_freed_memory=True):
         train_generator(dataset, self.index, recipe, self.folder, pick_device(self.device))
 
 
-class FinetuneGenerator(_Training, version=1, keeps_freed_memory=True):
+class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True):
     """Go on training a DiT on a data set."""
 
     base: folders.Base
@@ -139,7 +139,7 @@ class Convert(Command):
         return convert_dit(self.checkpoint, self.vae, self.folder, self.heads)
 
 
-class Latents(Job, version=2, keeps_freed_memory=True):
+class Latents(Job, version=3, keeps_freed_memory=True):
     """Encode the train images of some classes."""
 
     dataset: fields.Dataset

@@ -83,7 +83,7 @@ class _Making(Job):
         )
 
 
-class Sample(_Making, version=3, keeps_freed_memory=True):
+class Sample(_Making, version=4, keeps_freed_memory=True):
     """Make the images of some classes with a method."""
 
     dataset: fields.Dataset

@@ -146,7 +146,7 @@ class TablesPage(Job, version=1):
         tables_page(self.markdown, self.title, self.output)
 
 
-class Export(Job, version=1):
+class Export(Job, version=2):
     """A distilled set as PNG folders, one tensor file and a card."""
 
     distilled: formats.Collected

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..base.errors import UserError
 from ..base.memory import halving
-from ..data.images import prefetched, raise_undecodable, resize_centre_crop
+from ..data.images import prefetched, resize_centre_crop, settle_undecodable
 from ..data.index import Index
 from ..data.registry import Dataset
 from ..networks.augment import normalise
@@ -60,8 +60,9 @@ class Features:
             if read.images:
                 of = partial(self._features, read.pixels)
                 found += halving(len(read.images), _BATCH, of, what="see one image")
-        if len(kept) < at_least or self._dataset.undecodable == "fail":
-            raise_undecodable(errors)
+        whose, enough = f"images of {self._dataset.name}", len(kept) >= at_least
+        policy = self._dataset.undecodable
+        settle_undecodable(errors, policy, whose, len(images), enough=enough)
         return torch.cat(found), kept
 
     def _features(self, pixels: Tensor, part: slice) -> Tensor:

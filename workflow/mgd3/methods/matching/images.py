@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...base.seeding import Draw, torch_generator
-from ...data.images import decode_images, raise_undecodable, resize_centre_crop
+from ...data.images import decode_images, resize_centre_crop, settle_undecodable
 from ...networks.augment import send
 from ...networks.names import IMAGENET_MEAN, IMAGENET_STD
 from .synthesis import Synthesis
@@ -47,8 +47,9 @@ class Real:
             keys = job.training_images(name, at_least=job.ipc)
             job.index.require_unchanged(job.dataset.source, keys)
             read = decode_images(job.dataset.source, keys, size, resize_centre_crop)
-            if len(read.images) < job.ipc or job.dataset.undecodable == "fail":
-                raise_undecodable(read.errors)
+            whose, enough = f"training images of {name}", len(read.images) >= job.ipc
+            policy = job.dataset.undecodable
+            settle_undecodable(read.errors, policy, whose, len(keys), enough=enough)
             found[name] = read.pixels
         return cls(found, job.device)
 

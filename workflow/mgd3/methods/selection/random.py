@@ -8,7 +8,7 @@ import torch
 
 from ...base.errors import UserError
 from ...base.seeding import Draw, torch_generator
-from ...data.images import decode_images, raise_undecodable
+from ...data.images import decode_images, settle_undecodable
 
 if TYPE_CHECKING:
     from ..base import Job
@@ -42,6 +42,7 @@ def _first_decodable(job: Job, keys: list[str]) -> torch.Tensor:
         keys = keys[wanted:]
         found += list(read.pixels)
         errors += read.errors
-    if len(found) < job.ipc or job.dataset.undecodable == "fail":
-        raise_undecodable(errors)
+    whose, enough = f"images drawn of {job.dataset.name}", len(found) >= job.ipc
+    total = len(found) + len(errors)
+    settle_undecodable(errors, job.dataset.undecodable, whose, total, enough=enough)
     return torch.stack(found)

@@ -19,7 +19,7 @@ from ...base.errors import UserError
 from ...base.memory import halving
 from ...base.progress import Progress
 from ...base.seeding import Draw, torch_generator
-from ...data.images import raise_undecodable, reading_threads
+from ...data.images import reading_threads, settle_undecodable
 from ...networks.augment import normalise
 from ...teachers.model import Teacher
 
@@ -115,8 +115,8 @@ def _class_crops(job: Job, name: str) -> Tensor:
         read = list(pool.map(crops_of, keys))
     errors = [found for found in read if isinstance(found, UserError)]
     crops = [found for found in read if not isinstance(found, UserError)]
-    if len(crops) < 4 * job.ipc or job.dataset.undecodable == "fail":
-        raise_undecodable(errors)
+    whose, enough = f"training images of {name}", len(crops) >= 4 * job.ipc
+    settle_undecodable(errors, job.dataset.undecodable, whose, len(keys), enough=enough)
     return torch.from_numpy(np.stack(crops))
 
 

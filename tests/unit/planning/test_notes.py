@@ -1,0 +1,48 @@
+"""What is told before a run without being a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from mgd3.planning.config import resolve
+from mgd3.planning.notes import notes
+
+
+def config(*datasets):
+    return resolve(
+        {
+            "name": "test",
+            "datasets": list(datasets),
+            "ipc": [1],
+            "generation_seeds": [0],
+            "runs": [{"method": "random"}],
+            "evaluation": [{"protocol": "hard-small", "networks": ["convnet3"]}],
+        }
+    )
+
+
+def own(root: Path) -> str:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16)).save(root / split / name / "0.png")
+    return str(root)
+
+
+def test_a_size_that_is_judged_at_another_is_told(tmp_path):
+    mine = {"name": "mine", "root": own(tmp_path / "images")}
+    assert notes(config({**mine, "size": 64})) == [
+        "images of mine have 64 px (`size` of the data set), and protocol hard-small judges them "
+        "at 32 px"
+    ]
+    assert notes(config({**mine, "size": 32}, "mnist")) == []
+
+
+def test_what_was_left_out_is_told_by_data_set(tmp_path):
+    root = tmp_path / "images"
+    mine = {"name": "mine", "root": own(root), "size": 32}
+    (root / "train" / "cat" / "notes.heic").touch()
+    (note,) = notes(config(mine))
+    assert note.startswith("mine: left out: 1 file") and note.endswith("train/cat/notes.heic")
