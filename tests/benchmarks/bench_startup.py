@@ -108,7 +108,7 @@ def stages(folder: Path) -> dict[str, list[str]]:
     data = ["--dataset", json.dumps(own | {"validation_fraction": 0})]
     index = ["--index", f"{made}/index.parquet"]
     device = ["--device", "cpu", "--threads", "1"]
-    mgd3 = ["--method", "mgd3", "--settings", json.dumps(get_method("mgd3").defaults | TINY)]
+    mgd3 = ["--method", "mgd3", "--settings", json.dumps(get_method("mgd3").defaults() | TINY)]
     of = ["--ipc", "2", "--generation-seed", "0"]
     row = {"run": "mgd3", "method": "mgd3", "generator": "dit", "label": "MGD3"}
     about = {"dataset": "own", "ipc": 2, "run_settings": {}, "deterministic": False, **row}

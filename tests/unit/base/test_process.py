@@ -94,6 +94,17 @@ def test_output_that_cannot_be_written_is_no_success():
     assert done.returncode == 120
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_has_seen_enough_is_no_bug(lines):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = program(f"for _ in range({lines}): print('line')\nreturn 0")
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, env=env, timeout=120)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_imports_are_frozen_and_garbage_is_still_collected():
     done = called("""
 import gc, weakref

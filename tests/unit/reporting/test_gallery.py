@@ -313,7 +313,7 @@ def test_both_stages_from_the_command_line(tmp_path, real):
     a_set(tmp_path / "modes.st", ["a", "b"], 3, 9)
     choice = json.dumps({"name": "own", "root": str(tmp_path / "data"), "size": 32})
     sets = [str(tmp_path / f"{run['run']}.st") for run in RUNS]
-    part, table = str(tmp_path / "part.st"), str(results(tmp_path / "r.csv"))
+    part, table = str(tmp_path / "part.safetensors"), str(results(tmp_path / "r.csv"))
     status = main(
         ["exhibit", "--dataset", choice, "--index", str(real.index), "--classes", '["b"]',
          "--slugs", '["random", "guided"]', "--sets", *sets, "--latents", str(real.latents[0]),

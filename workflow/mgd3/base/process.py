@@ -15,6 +15,9 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+# As if SIGPIPE had ended us: who read our output has seen enough of it (`mgd3 --help | head`).
+_SIGPIPE = 141
+
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Call `main` and end the process with the exit status that it returns, without taking it down.
@@ -25,8 +28,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     gc.callbacks.append(_ImportsAreFrozen())
     try:
         status = main()
-    except BrokenPipeError:  # whoever read our output has seen enough of it: `mgd3 --help | head`
-        os._exit(141)  # as if SIGPIPE had ended us
+    except BrokenPipeError:
+        status = _SIGPIPE
     leave(status)
 
 
@@ -62,6 +65,8 @@ def leave(status: int) -> NoReturn:
         try:
             if stream is not None:
                 stream.flush()
+        except BrokenPipeError:
+            status = status or _SIGPIPE
         except (OSError, ValueError):
             status = status or 120
     os._exit(status)

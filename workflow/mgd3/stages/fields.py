@@ -19,7 +19,7 @@ _DATASET = {
 }  # fmt: skip
 _LARGEST = 2**63 - 1
 _MOST_THREADS = 1024
-_MOST_PIXELS = 8192
+_MOST_PIXELS = 2048
 
 
 class Number(Kind):

@@ -121,7 +121,7 @@ class Convert(Command):
     family: Annotated[str, Choice(lambda: ("dit", "ldm")), "what the checkpoint is of"]
     checkpoint: Annotated[Path, InFile(), ".pt or .ckpt"]
     folder: Annotated[Path, OutFolder(recorded=False)]
-    vae: Annotated[Path | None, fields.InFolder(lambda *_: ()), "folder of the VAE of a dit"] = None
+    vae: Annotated[Path | None, fields.Path_(), "folder of the VAE of a dit"] = None
     heads: Annotated[
         int | None, fields.Number(1, 1024), "attention heads of a dit of unusual width"
     ] = None
@@ -136,8 +136,6 @@ class Convert(Command):
             return convert_ldm(self.checkpoint, self.config, self.folder)
         from ..generators.convert import convert_dit
 
-        if self.vae is None:
-            raise UserError("a dit's checkpoint holds no VAE", "name its folder with --vae")
         return convert_dit(self.checkpoint, self.vae, self.folder, self.heads)
 
 
