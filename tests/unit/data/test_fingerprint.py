@@ -242,7 +242,13 @@ def test_a_damaged_list_is_no_list(root, kept, read, damage):
 def test_an_unreadable_file_is_named(root, kept):
     (root / "train/cat/7.png").symlink_to("nowhere")
     with pytest.raises(UserError, match=r"cannot read .*train/cat/7.png: No such file"):
-        of(root, kept)
+        fingerprint.fingerprints(root, {"cat": ["train/cat/7.png"]}, kept)
+
+
+def test_a_link_that_leads_nowhere_is_no_image(root, kept):
+    first = of(root, kept)
+    (root / "train/cat/7.png").symlink_to("nowhere")
+    assert of(root, kept) == first
 
 
 def test_a_long_reading_is_told(root, kept, monkeypatch, capsys):

@@ -190,3 +190,16 @@ def test_test_images_that_are_left_out_are_counted(tmp_path, capsys):
     write_index(data, tmp_path / "index")
     with pytest.raises(UserError, match="no test image of class 'cat' of own can be decoded"):
         write_pixels(data, tmp_path / "index", "test", "16", tmp_path / "pixels")
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path):
+    root = make(tmp_path / "root", "train", "val")
+    before = own(root).source.table()
+    (root / "train" / "cat" / "circle.png").symlink_to("circle.png")
+    (root / "train" / "circle").symlink_to("circle")
+    source = own(root).source
+    assert only(source.notes(), "link") == (
+        "left out: 1 link leading nowhere: train/cat/circle.png"
+    )
+    assert only(source.notes(), "beside").endswith("train/circle")
+    assert source.table().equals(before)

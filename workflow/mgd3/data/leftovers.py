@@ -21,7 +21,23 @@ def is_hidden(name: str) -> bool:
 
 def is_image(entry: os.DirEntry[str]) -> bool:
     """Whether a file is taken for an image, by its ending; its content is read later."""
-    return not is_hidden(entry.name) and entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+    return not is_hidden(entry.name) and entry.name.lower().endswith(SUFFIXES) and _is_file(entry)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link to one; of links in a circle the system raises an error."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    """As `_is_file`."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def plural(count: int, noun: str) -> str:
@@ -46,9 +62,9 @@ class Leftovers:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if is_hidden(entry.name) or is_image(entry):
                     continue
-                if entry.is_dir():
+                if _is_dir(entry):
                     self._found["folder"].append(f"{folder}/{entry.name}")
-                elif not entry.is_file():
+                elif not _is_file(entry):
                     self._found["link"].append(f"{folder}/{entry.name}")
                 else:
                     self._endings[Path(entry.name).suffix.lower() or "none"] += 1
@@ -57,7 +73,7 @@ class Leftovers:
     def look_beside(self, folder: str) -> None:
         """At the files that lie beside the class folders of a split."""
         with os.scandir(self.root / folder) as entries:
-            names = sorted(e.name for e in entries if not is_hidden(e.name) and not e.is_dir())
+            names = sorted(e.name for e in entries if not is_hidden(e.name) and not _is_dir(e))
         self._found["beside"] += [f"{folder}/{name}" for name in names]
 
     def notes(self) -> list[str]:
@@ -86,7 +102,7 @@ def class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted, but the hidden ones; none where it is not there."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if not is_hidden(e.name) and e.is_dir())
+            return sorted(e.name for e in entries if not is_hidden(e.name) and _is_dir(e))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
