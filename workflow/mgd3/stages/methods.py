@@ -101,7 +101,8 @@ def _check_settings(method: str, settings: Mapping[str, Any]) -> None:
                 f"settings of {method}: {clause or f'{key} is {value}'}",
                 f"give a value such as {shortened(default)}",
             )
-    if missing := [key for key in _method(method).required if key not in settings]:
+    required = [key for key, field in _method(method).fields().items() if field.required]
+    if missing := [key for key in required if key not in settings]:
         raise UserError(f"settings of {method} lack {missing[0]!r}", f"give {missing[0]!r}")
 
 
