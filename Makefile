@@ -4,11 +4,12 @@ CORES ?= 2
 ENV ?= cpu
 # make demo SHOW='--logger rich' draws bars (pip install -r envs/requirements-rich.txt).
 SHOW ?= --logger mgd3
+PYTEST ?= pytest
 BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: .venv demo tune analysis plan test test-processors test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
+.PHONY: .venv demo tune analysis plan test coverage test-processors test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -16,6 +17,7 @@ $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-d
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements-$(ENV).txt -r envs/requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m compileall -q workflow  # pip leaves that to each process, of an editable one
 	touch $@
 
 .venv: $(STAMP)
@@ -60,7 +62,12 @@ plan: $(STAMP)
 
 QUICK := not slow and not analysis and not faults and not browser and not slurm
 test: $(STAMP)
-	pytest -q -n $(CORES) --dist loadfile -m "$(QUICK)"
+	$(PYTEST) -q -n $(CORES) --dist loadfile -m "$(QUICK)"
+
+# Lines that `make test PYTEST="coverage run -m pytest"` ran, in stages' own processes, too.
+coverage: $(STAMP)
+	coverage combine --quiet
+	coverage report --fail-under=90
 
 # Rounding differs by the instructions of the processor: what compares results of arithmetic, with
 # other ones. Both settings run wherever AVX2 does, and neither is any processor's own.
