@@ -47,13 +47,18 @@ def require_conditions(name: str, entry: GeneratorEntry, dataset: Dataset) -> No
         _imagenet_rows_of(name, dataset, classes)
 
 
+def _count(config: Path, key: str) -> int:
+    """How many classes a network's configuration says that it knows."""
+    return artifacts.load_json(config, {key: int})[key]
+
+
 def conditions_of(folder: Path, dataset: Dataset, classes: Sequence[str]) -> Conditions:
     """The conditions of some classes for the generator in a folder.
 
     Raises:
         UserError: a class that the generator does not know, or without a wnid or prompt.
     """
-    index = artifacts.load_json(folder / "model_index.json")
+    index = artifacts.load_json(folder / "model_index.json", {"id2label?": dict})
     family = PIPELINES.get(str(index.get("_class_name")))
     if family == "sd":
         return Conditions(
@@ -61,12 +66,9 @@ def conditions_of(folder: Path, dataset: Dataset, classes: Sequence[str]) -> Con
         )
     if family == "dit":
         known = {name: int(row) for row, name in (index.get("id2label") or {}).items()}
-        count = artifacts.load_json(folder / "transformer" / "config.json")["num_embeds_ada_norm"]
+        count = _count(folder / "transformer" / "config.json", "num_embeds_ada_norm")
     else:
-        known, count = (
-            {},
-            artifacts.load_json(folder / "class_embedder" / "config.json")["num_classes"],
-        )
+        known, count = {}, _count(folder / "class_embedder" / "config.json", "num_classes")
     if all(name in known for name in classes):
         return Conditions({name: known[name] for name in classes}, None)
     if count != len(imagenet_wnids()):

@@ -15,6 +15,7 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 
 from ..base.errors import UserError
+from ..base.shapes import misfit
 
 Model = TypeVar("Model", bound=ModelMixin)
 
@@ -188,11 +189,14 @@ def _json_of(folder_or_id: str | Path, file: str, part: str) -> dict[str, Any]:
     else:
         path = _from_hub(str(folder_or_id), file)
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"no {part} in the generator's folder: {path} not found", _PARTS) from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}", "fetch the generator again") from error
+    if clause := misfit(found, dict):
+        raise UserError(f"{path} is no configuration: it {clause}", "fetch the generator again")
+    return found
 
 
 def _from_hub(repo: str, file: str) -> Path:
