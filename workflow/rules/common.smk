@@ -98,10 +98,10 @@ def run_of(wildcards):
 
 
 def version_with(stage, kind):
-    """The version of a stage with that of the owner that a wildcard of the rule names."""
+    """The version of a stage, a number, with that of the owner that a wildcard names."""
 
     def version(wildcards):
-        return version_of(VERSIONS[stage], (kind, getattr(wildcards, kind)))
+        return version_of(stage, (kind, getattr(wildcards, kind)))
 
     return version
 
@@ -109,7 +109,7 @@ def version_with(stage, kind):
 def version_of_method(stage, run):
     """The version of a stage with those of a run's method and its generator's family."""
     family = [("generator", get_generator(run.generator).family)] if run.generator else []
-    return version_of(VERSIONS[stage], ("method", run.method), *family)
+    return version_of(stage, ("method", run.method), *family)
 
 
 def version_of_run(stage):

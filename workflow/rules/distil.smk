@@ -22,7 +22,7 @@ rule sample:
         batch=CONFIG.batch,
         compile="yes" if CONFIG.compile else "no",
     params:
-        version=version_of_run("sample"),
+        version=version_of_run(VERSIONS["sample"]),
         dataset=dataset_with_meanings,
         meanings=meanings,
         method=lambda wildcards: run_of(wildcards).method,

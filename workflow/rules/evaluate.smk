@@ -18,7 +18,7 @@ rule relabel:
     resources:
         **ON_DEVICE,
     params:
-        version=version_with("relabel", "protocol"),
+        version=version_with(VERSIONS["relabel"], "protocol"),
         settings=lambda wildcards: str(get_protocol(wildcards.protocol)),
         parts=lambda wildcards: len(label_files(wildcards)),
         flip=flip_of,
@@ -49,7 +49,7 @@ rule evaluate:
     resources:
         **ON_DEVICE,
     params:
-        version=version_with("evaluate", "protocol"),
+        version=version_with(VERSIONS["evaluate"], "protocol"),
         settings=lambda wildcards: str(get_protocol(wildcards.protocol)),
         context=context,
         flip=flip_of,

@@ -181,7 +181,7 @@ rule trajectory:
     resources:
         **ON_DEVICE,
     params:
-        version=version_of_run("trajectory"),
+        version=version_of_run(VERSIONS["trajectory"]),
         dataset=dataset_with_meanings,
         meanings=meanings,
         method=lambda wildcards: run_of(wildcards).method,

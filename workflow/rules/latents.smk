@@ -56,7 +56,7 @@ rule modes:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=version_with("modes", "discovery"),
+        version=version_with(VERSIONS["modes"], "discovery"),
         draw=lambda wildcards: get_generator(
             LAYOUT.generators[wildcards.generator]
         ).draw,

@@ -18,7 +18,7 @@ rule train_teacher:
     resources:
         **ON_DEVICE,
     params:
-        version=version_with("train_teacher", "teacher"),
+        version=version_with(VERSIONS["train_teacher"], "teacher"),
         settings=lambda wildcards: str(TEACHERS[wildcards.teacher]),
         flip=flip_of,
         validation=validation_of,

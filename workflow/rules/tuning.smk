@@ -53,7 +53,7 @@ rule tune_sample:
         compile="yes" if CONFIG.compile else "no",
     params:
         version=lambda wildcards: version_of_method(
-            "tune_sample", tuning_of(wildcards).run
+            VERSIONS["tune_sample"], tuning_of(wildcards).run
         ),
         dataset=dataset_with_meanings,
         meanings=meanings,
@@ -94,7 +94,7 @@ rule tune_teacher:
     resources:
         **ON_DEVICE,
     params:
-        version=version_with("train_teacher", "teacher"),
+        version=version_with(VERSIONS["train_teacher"], "teacher"),
         settings=lambda wildcards: str(TEACHERS[wildcards.teacher]),
         flip=flip_of,
         folder=lambda wildcards, output: str(Path(output[0]).parent),

@@ -169,13 +169,17 @@ class MethodSettings(Settings):
         return {k for k, f in {**cls.also_taken(), **cls.fields()}.items() if f.sweeps}
 
     @classmethod
-    def require_whole(cls, settings: Mapping[str, Any]) -> None:
-        """Raise UserError for settings, as a job is given them, that are not the method's or not
-        all of them."""
+    def whole(cls, settings: Any) -> dict[str, Any]:
+        """Settings as they were written, checked, and the defaults of what they leave out.
+
+        Raises:
+            UserError: see `read`; or settings that do not go together.
+        """
         cls.read(settings, "settings")
-        if missing := [key for key in cls.fields() if key not in settings]:
-            raise UserError(f"settings lacks the key {missing[0]!r}", "give every setting")
-        cls.require_feasible(settings)
+        left_out = {k: v for k, v in cls.defaults_of(settings).items() if k not in settings}
+        found = {**settings, **left_out}
+        cls.require_feasible(found)
+        return found
 
     @classmethod
     def require_feasible(cls, settings: Mapping[str, Any]) -> None:

@@ -11,18 +11,13 @@ import pandas as pd
 
 from ..base import artifacts
 from ..base.errors import UserError
-from . import Job, distiller, get_method
+from . import Job, distiller
 
 
 def make_block(method: str, job: Job, output: Path) -> None:
-    """Make the images of some classes with a method: uint8 [ipc, 3, S, S] keyed by class.
-
-    Raises:
-        UserError: settings that the method does not have, or not all of them.
-    """
+    """Make the images of some classes with a method: uint8 [ipc, 3, S, S] keyed by class."""
     import torch  # `collect` does without
 
-    get_method(method).require_whole(job.settings)
     images = distiller(method)(job)
     for name, of_class in images.items():
         if of_class.shape[0] != job.ipc or of_class.dtype != torch.uint8:

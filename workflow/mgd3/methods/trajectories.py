@@ -14,7 +14,7 @@ import torch
 from ..base import artifacts
 from ..diffusion.trajectories import Trajectory
 from ..generators.vae import load_vae, to_size
-from . import Job, distiller, get_method
+from . import Job, distiller
 
 # Steps of a trajectory that are kept, the first and the last among them.
 _SHOWN_STEPS = 8
@@ -34,7 +34,6 @@ def trace(method: str, job: Job, output: Path) -> None:
     `x0/{class}` uint8 [steps, 3, S, S], x0_hat decoded, and `image/{class}` uint8 [3, S, S].
     Metadata: `classes`; `steps`, the step indices; `guided`, whether the step was.
     """
-    get_method(method).require_whole(job.settings)
     trajectory = Trajectory(shown_steps(job.settings["steps"]))
     images = distiller(method)(replace(job, ipc=1, trajectory=trajectory))
     tensors = {}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from ..base.errors import UserError, did_you_mean
-from ..base.shapes import misfit, shortened
 from . import fields, folders, formats
 from .contract import Job
 from .fields import Choice, Json, OutFile, Registered
@@ -45,13 +43,13 @@ class _Making(Job):
 
     def check(self) -> None:
         super().check()
-        _check_settings(self.method, self.settings)
-        needs = _method(self.method).needs
+        method = _method(self.method)
+        method.whole(self.settings)
         given = {
             "modes": self.modes, "generator": self.generator, "vae": self.generator,
             "teacher": self.teacher_folder,
         }  # fmt: skip
-        for need in needs:
+        for need in method.needs:
             if given[need] is None:
                 flag = {"vae": "generator", "teacher": "teacher-folder"}.get(need, need)
                 raise UserError(f"method {self.method!r} needs --{flag}", f"give --{flag}")
@@ -91,7 +89,7 @@ class _Making(Job):
             classes=self.classes,
             ipc=self.ipc,
             generation_seed=self.generation_seed,
-            settings={**self.settings, **_left_out(self.method, self.settings)},
+            settings=_method(self.method).whole(self.settings),
             generator=self.generator,
             modes=self.modes,
             device=pick_device(self.device),
@@ -100,32 +98,6 @@ class _Making(Job):
             compile=self.compile == "yes",
             teacher=self.teacher_folder,
         )
-
-
-def _check_settings(method: str, settings: Mapping[str, Any]) -> None:
-    """Raise UserError where a setting is missing, unknown, or of another type than its default."""
-    known = _method(method).defaults_of(settings)
-    for key, value in settings.items():
-        if key not in known:
-            raise UserError(f"settings: {method} takes no {key!r}", did_you_mean(key, known))
-        default = known[key]
-        either = (int, float, str, bool, None)
-        shape = either if default is None or key == "cfg_channels" else (type(default), None)
-        shape = (float, None) if isinstance(default, float) else shape
-        clause = misfit(value, shape, key)
-        if clause or (isinstance(value, float) and not math.isfinite(value)):
-            raise UserError(
-                f"settings of {method}: {clause or f'{key} is {value}'}",
-                f"give a value such as {shortened(default)}",
-            )
-    if missing := [key for key in _method(method).required if key not in settings]:
-        raise UserError(f"settings of {method} lack {missing[0]!r}", f"give {missing[0]!r}")
-
-
-def _left_out(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults of what a call by hand leaves out; rules give every setting."""
-    known = _method(method).defaults_of(settings)
-    return {key: value for key, value in known.items() if key not in settings}
 
 
 class Sample(_Making, version=3, keeps_freed_memory=True):
