@@ -217,7 +217,7 @@ Recorded = Annotated[
             of_class={"x0/{}": _PIXELS, "image/{}": ("U8", 3)},
         ),
         many=True,
-    ),  # fmt: skip
+    ),
 ]
 Exhibits = Annotated[list[Path], InFile(tensors("exhibit", _EXHIBIT), many=True)]
 Rung = Annotated[Path, InFile(json_of("tune-rung", {"settings": [{"trial": int, "point": dict}]}))]
