@@ -36,7 +36,7 @@ def job(tmp_path_factory) -> Job:
     dataset = make_dataset("digits")
     write_index(dataset, folder / "index")
     modes = {n: torch.randn(4, 4, 8, 8, generator=torch_generator("m", n)) for n in CLASSES}
-    artifacts.save_tensors(folder / "modes", modes, {})
+    artifacts.save_tensors(folder / "modes", modes, {"classes": CLASSES, "images": {}})
     settings = {**METHODS["mgd3"].defaults(), "steps": STEPS, "t_sg": 5, "lambda": 0.5}
     return Job(
         dataset=dataset, index=Index.read(folder / "index"), classes=CLASSES, ipc=4,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import shutil
 import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from hostile import hostile_calls, make_calls, make_hostile, spelled
+from mgd3.base import artifacts
 from mgd3.cli import main
 from mgd3.stages import CONTRACTS
 
@@ -142,3 +146,106 @@ def test_errors_of_the_system_are_one_sentence(number, monkeypatch, capsys):
     assert main(["schema"]) == 2
     said = capsys.readouterr().err
     assert "some/file.csv" in said and "->" in said and said.count("\n") == 2
+
+
+CLASSES = ["one", "three", "two"]
+GUIDED = {"variant": "ddpm", "cfg": 1.0, "cfg_channels": "all", "steps": 3, "spacing": "auto",
+          "precision": "float32", "modes": "kmeans", "lambda": 0.1, "t_sg": 1}  # fmt: skip
+
+
+def odd_calls(calls, folder, generator):
+    """Files of the right kind that hold something else: stage, what is replaced, words of the
+    message."""
+
+    def saved(name: str, tensors, metadata) -> str:
+        artifacts.save_tensors(folder / name, tensors, metadata)
+        return str(folder / name)
+
+    def modes(name: str, shape) -> str:
+        tensors = {c: torch.zeros(shape) for c in CLASSES}
+        return saved(f"{name}.safetensors", tensors, {"classes": CLASSES, "images": {}})
+
+    def written(name: str, value) -> str:
+        artifacts.save_json(folder / name, value)
+        return str(folder / name)
+
+    mgd3 = {"--method": "mgd3", "--settings": json.dumps(GUIDED), "--generator": str(generator)}
+    nearest = {"--method": "nearest", "--settings": "{}"}
+    few, flat = modes("few", (1, 4, 8, 8)), modes("flat", (2, 64))
+    other = modes("other", (2, 3, 5, 5))
+    yield "sample", {**mgd3, "--modes": few}, "1 modes of class"
+    yield "sample", {**mgd3, "--modes": flat}, "other|F32"
+    yield "sample", {**mgd3, "--modes": other}, "shape"
+    yield "sample", {**nearest, "--modes": modes("unreal", (2, 4, 8, 8))}, "0 modes of class"
+    yield "decode-modes", {"--modes": other}, "channels"
+    yield "sample", {"--classes": "[]"}, "has none"
+    yield "sample", {"--classes": '["one", "one"]'}, "twice"
+    yield "latents", {"--size": "1"}, "too small"
+    yield "tune-sample", {"--slot": "99"}, "slots"
+    path = calls["modes"]["--latents"][0]
+    z, about = artifacts.load_tensors(path), artifacts.tensor_metadata(path)
+    yield (
+        "modes",
+        {"--latents": saved("a.safetensors", {k: v[:1] for k, v in z.items()}, about)},
+        "",
+    )
+    yield "modes", {"--latents": saved("b.safetensors", {k: v.long() for k, v in z.items()},
+                                       about)}, "I64"  # fmt: skip
+    yield "modes", {"--latents": saved("c.safetensors", z, {**about, "images": {}})}, "list"
+    path = calls["grid"]["--distilled"]
+    held, about = artifacts.load_tensors(path), artifacts.tensor_metadata(path)
+    outside = saved("outside.safetensors", {**held, "labels": held["labels"] + 5}, about)
+    for stage, flag in (("train-teacher", "--train"), ("evaluate", "--train")):
+        yield (
+            stage,
+            {flag: outside, **({"--network": "convnet3"} if stage == "evaluate" else {})},
+            ("has label"),
+        )
+    for k, wrong in enumerate(([1], {"trial": 0, "score": "x"}, {"trial": 99, "score": 1.0})):
+        yield "tune-rung", {"--scores": written(f"rung{k}.json", wrong)}, f"rung{k}.json"
+    tuning = json.loads(calls["tune-report"]["--tunings"])[0]
+    for key, wrong in (("scores", []), ("scores", [[]]), ("points", []), ("slugs", ["a"])):
+        yield "tune-report", {"--tunings": json.dumps([{**tuning, key: wrong}])}, "--tunings"
+    good = Path(calls["tables"]["--scores"][0])
+    score = json.loads(good.read_text())
+    for key, wrong in (("accuracy", 5), ("ipc", "x"), ("run_settings", [1]), ("seconds", "x"),
+                       ("generation_seed", None), ("n_test", "q"),
+                       ("label_bytes", "x")):  # fmt: skip
+        file = written(f"score_{key}.json", {**score, key: wrong})
+        shutil.copy(good.with_suffix(".safetensors"), Path(file).with_suffix(".safetensors"))
+        for stage in ("tables", "cost", "claims"):
+            yield stage, {"--scores": file}, f"score_{key}.json is not a score: it {key} is"
+    for k, text in enumerate(("claims: [1, 2]\n", "claims: {a: 1}\n", "- x\n", "a: [\n")):
+        (folder / f"ledger{k}.yaml").write_text(text)
+        yield "claims", {"--ledger": str(folder / f"ledger{k}.yaml")}, f"ledger{k}.yaml"
+    elsewhere = shutil.copy(calls["settings-table"]["manifests"][0], folder / "manifest.parquet")
+    yield "settings-table", {"manifests": [str(elsewhere)]}, "does not lie"
+    yield "settings-table", {"--runs": "[]"}, "is of run"
+    teacher = Path(calls["judge"]["--teacher-folder"])
+    card = json.loads((teacher / "teacher.json").read_text())
+    for key, wrong in (("network", "zz"), ("classes", 5), ("size", "x"), ("mean", None)):
+        copy = shutil.copytree(teacher, folder / f"teacher_{key}")
+        artifacts.save_json(copy / "teacher.json", {**card, key: wrong})
+        yield "judge", {"--teacher-folder": str(copy)}, key if key != "network" else "zz"
+    for file in ("model_index.json", "vae/config.json", "transformer/config.json",
+                 "scheduler/scheduler_config.json"):  # fmt: skip
+        for k, text in enumerate(("{", "[1]")):
+            copy = shutil.copytree(generator, folder / f"{file.replace('/', '_')}{k}")
+            (copy / file).write_text(text)
+            fine = str(folder / "unreal.safetensors")
+            yield "sample", {**mgd3, "--modes": fine, "--generator": str(copy)}, ""
+
+
+def test_files_that_hold_something_else_are_one_sentence(calls, dit_folder, tmp_path, capsys):
+    generator = shutil.copytree(dit_folder, tmp_path / "generator")
+    index = json.loads((generator / "model_index.json").read_text())
+    names = {str(row): name for row, name in enumerate([*CLASSES, *"abcdefg"])}
+    (generator / "model_index.json").write_text(json.dumps({**index, "id2label": names}))
+    seen = 0
+    for stage, changes, words in odd_calls(calls, tmp_path, generator):
+        status = main(spelled(stage, {**calls[stage], **changes}))
+        said = capsys.readouterr().err
+        assert status == 2 and "error: " in said, (stage, changes, said)
+        assert re.search(words, said), (stage, changes, said)
+        seen += 1
+    assert seen >= 60

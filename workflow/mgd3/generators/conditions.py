@@ -47,13 +47,18 @@ def require_conditions(name: str, entry: GeneratorEntry, dataset: Dataset) -> No
         _imagenet_rows_of(name, dataset, classes)
 
 
+def _count(config: Path, key: str) -> int:
+    """How many classes a network's configuration says that it knows."""
+    return artifacts.load_json(config, {key: int})[key]
+
+
 def conditions_of(folder: Path, dataset: Dataset, classes: Sequence[str]) -> Conditions:
     """The conditions of some classes for the generator in a folder.
 
     Raises:
         UserError: a class that the generator does not know, or without a wnid or prompt.
     """
-    index = artifacts.load_json(folder / "model_index.json")
+    index = artifacts.load_json(folder / "model_index.json", {"id2label?": dict})
     family = PIPELINES.get(str(index.get("_class_name")))
     if family == "sd":
         return Conditions(
@@ -63,9 +68,9 @@ def conditions_of(folder: Path, dataset: Dataset, classes: Sequence[str]) -> Con
     if family == "dit":
         for row, name in (index.get("id2label") or {}).items():
             labels.setdefault(name, []).append(int(row))
-        count = artifacts.load_json(folder / "transformer" / "config.json")["num_embeds_ada_norm"]
+        count = _count(folder / "transformer" / "config.json", "num_embeds_ada_norm")
     else:
-        count = artifacts.load_json(folder / "class_embedder" / "config.json")["num_classes"]
+        count = _count(folder / "class_embedder" / "config.json", "num_classes")
     of_imagenet = count == len(imagenet_wnids())
     rows: dict[str, int] = {}
     missing = []

@@ -95,7 +95,7 @@ def finetune(
     for file in VAE_FILES:
         with artifacts.atomic(folder / file) as temporary:
             shutil.copyfile(base / file, temporary)
-    model_index = artifacts.load_json(base / "model_index.json")
+    model_index = artifacts.load_json(base / "model_index.json", {"id2label?": dict})
     model_index["id2label"] = {str(row): name for row, name in enumerate(index.classes)}
     artifacts.save_json(folder / "model_index.json", {**model_index, "origin": origin})
     artifacts.save_json(
@@ -129,8 +129,10 @@ def _require_schedule(generator: DiTGenerator, base: Path) -> None:
 
 def base_rows(base: Path, dataset: Dataset, classes: Sequence[str]) -> dict[str, int | None]:
     """The label row of the base for each class, None for a class it does not know."""
-    index = artifacts.load_json(base / "model_index.json")
-    count = artifacts.load_json(base / "transformer" / "config.json")["num_embeds_ada_norm"]
+    index = artifacts.load_json(base / "model_index.json", {"id2label?": dict})
+    count = artifacts.load_json(base / "transformer" / "config.json", {"num_embeds_ada_norm": int})[
+        "num_embeds_ada_norm"
+    ]
     known = {name: int(row) for row, name in (index.get("id2label") or {}).items()}
     wnids = {wnid: row for row, wnid in enumerate(imagenet_wnids())}
     if count != len(wnids):

@@ -21,7 +21,9 @@ def family_of(folder: Path) -> str:
     Raises:
         UserError: the file is missing, or names another kind of pipeline.
     """
-    pipeline = artifacts.load_json(folder / "model_index.json").get("_class_name")
+    pipeline = artifacts.load_json(folder / "model_index.json", {"_class_name?": str}).get(
+        "_class_name"
+    )
     if pipeline not in PIPELINES:
         raise UserError(
             f"{folder} holds a {pipeline}", f"give a folder of one of {', '.join(PIPELINES)}"

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
+from ..base.errors import UserError
 from ..base.memory import halving
 from .base import exact_float32
 from .pretrained import is_local, load_model, part_config
@@ -55,6 +56,13 @@ class VAECodec:
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the scaled latents; see `base.Codec.encode`."""
 
+        if min(images.shape[-2:]) < 2 * self.downsampling:
+            raise UserError(
+                f"images of {min(images.shape[-2:])} px are too small for a VAE that halves them "
+                f"to 1/{self.downsampling}",
+                f"encode them at {2 * self.downsampling} px or more",
+            )
+
         def encode(part: slice) -> tuple[Tensor, Tensor]:
             x = images[part].to(self.device).float() / 127.5 - 1
             mean, logvar = self._posterior(x.to(self.dtype))
@@ -78,6 +86,12 @@ class VAECodec:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents to images; see `base.Codec.decode`."""
+        if latents.ndim != 4 or latents.shape[1] != self.latent_channels:
+            raise UserError(
+                f"latents of shape {list(latents.shape)} are not of this VAE, whose latents have "
+                f"{self.latent_channels} channels",
+                "find the modes in the latents of the same generator",
+            )
         height, width = latents.shape[-2:]
 
         def decode(part: slice) -> Tensor:

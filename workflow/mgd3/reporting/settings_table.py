@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def settings_table(
         UserError: a record cannot be read.
     """
     by_slug = {run["run"]: run for run in runs}
+    for path in manifests:
+        _require_place(path, by_slug)
     records: dict[Path, dict[str, Any]] = {}
     rows = [_row(path, by_slug, records) for path in manifests]
     with_set = {row["run"] for row in rows}
@@ -49,6 +52,17 @@ def settings_table(
     table = table.astype({"ipc": "Int64", "generation_seed": "Int64"})  # empty, not NaN
     save_text(output, table.to_csv(index=False, lineterminator="\n"))
     save_text(output.with_suffix(".md"), markdown(rows))
+
+
+def _require_place(manifest: Path, runs: Collection[str]) -> None:
+    parts = manifest.parts[-6:-1]
+    if len(parts) < 5 or not re.fullmatch(r"ipc\d+/gen\d+", "/".join(parts[3:])):
+        raise UserError(
+            f"{manifest} does not lie where distilled sets do",
+            "give .../{dataset}/distilled/{run}/ipc{ipc}/gen{gen}/manifest.parquet",
+        )
+    if parts[2] not in runs:
+        raise UserError(f"{manifest} is of run {parts[2]!r}", f"--runs has {', '.join(runs)}")
 
 
 def _of_run(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def _protocol(name: str) -> Any:
 
 Protocol = Annotated[str, Registered(_protocol), "an evaluation protocol"]
 Network = Annotated[str, Text(), "a network of the protocol's family, or timm:NAME"]
-TeacherClasses = Annotated[fields.Names, "JSON list: what the teacher calls the classes"]
+TeacherClasses = Annotated[fields.Classes, "JSON list: what the teacher calls the classes"]
 Flip = Annotated[fields.Flag, "mirrored images keep their class"]
 
 

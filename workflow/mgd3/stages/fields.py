@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..base.errors import UserError, did_you_mean, require_file
-from ..base.shapes import misfit
+from ..base.shapes import misfit, shortened
 from .contract import Contract, Kind, Wrong
 
 # What a data set is: a registry name, or a name and settings (mgd3.data.registry.make_dataset).
@@ -351,7 +351,21 @@ Flag = Annotated[bool, Present()]
 Count = Annotated[int, Number()]
 Positive = Annotated[int, Number(1)]
 Title = Annotated[str, Text()]
-Names = Annotated[list[str], Json([str], "a JSON list of names")]
+
+
+def _twice(names: list[str]) -> str | None:
+    twice = (
+        [name for name in names if names.count(name) > 1][:1] if len({*names}) < len(names) else []
+    )
+    return f"has {shortened(twice[0])} twice" if twice else None
+
+
+Names = Annotated[list[str], Json([str], "a JSON list of names, each once", _twice)]
+Classes = Annotated[
+    list[str],
+    Json([str], "a JSON list of one name or more, each once",
+         lambda names: _twice(names) if names else "has none"),
+]  # fmt: skip
 Of = Annotated[
     dict[str, Any],
     Json({"dataset": str, "ipc": int, "generation_seed": int},

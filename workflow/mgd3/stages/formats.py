@@ -6,12 +6,12 @@ A file of another job is told at once, in one sentence; what is inside is the re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from ..base.errors import UserError, explained
-from ..base.shapes import misfit
+from ..base.shapes import misfit, shortened
 from .fields import InFile
 
 _LONGEST_HEADER = 100_000_000
@@ -38,7 +38,12 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def tensors(
-    made_by: str, metadata: Any, *, images: bool = False, entries: Sequence[str] = ()
+    made_by: str,
+    metadata: Any,
+    *,
+    images: bool = False,
+    entries: Sequence[str] = (),
+    of_class: Mapping[str, tuple[str, int]] | None = None,
 ) -> Callable[[Path], None]:
     """A check of a safetensors file.
 
@@ -47,6 +52,8 @@ def tensors(
         metadata: the shape of its metadata.
         images: it holds `images` uint8 [N, 3, S, S] and `labels` [N].
         entries: further tensors that it holds.
+        of_class: those that it holds of each of its classes: a name in which `{}` stands for the
+            class, and the tensor's dtype and number of dimensions.
     """
 
     def check(path: Path) -> None:
@@ -61,9 +68,21 @@ def tensors(
                 clause = f"has no {name!r}"
         if clause is None and images:
             clause = _no_images(header)
+        for form, (dtype, dims) in (of_class or {}).items():
+            for name in held["classes"] if clause is None else ():
+                clause = clause or _unlike(header, form.format(name), dtype, dims)
         _require(path, clause, made_by)
 
     return check
+
+
+def _unlike(header: dict[str, Any], name: str, dtype: str, dims: int) -> str | None:
+    if not isinstance(found := header.get(name), dict):
+        return f"has no {shortened(name)}"
+    shape = found.get("shape")
+    if found.get("dtype") != dtype or not isinstance(shape, list) or len(shape) != dims:
+        return f"holds {shortened(name)} as {found.get('dtype')} {shape}"
+    return None
 
 
 def _no_images(header: dict[str, Any]) -> str | None:
@@ -129,7 +148,23 @@ def _require(path: Path, clause: str | None, made_by: str) -> None:
 
 _NAMED = {"classes": [str]}
 _INDEX = table("index", ("class", "split", "image", "bytes"), _NAMED)
-_LATENTS = tensors("latents", {**_NAMED, "images": dict, "undecodable": dict})
+# A latent of each mode or image; pixels of each.
+_Z, _PIXELS = ("F32", 4), ("U8", 4)
+
+
+def _latents(path: Path) -> None:
+    of_class = {"mean/{}": _Z, "logvar/{}": _Z}
+    tensors("latents", {**_NAMED, "images": dict, "undecodable": dict}, of_class=of_class)(path)
+    header = _header(path)
+    held = json.loads(header["__metadata__"]["mgd3"])
+    for name in held["classes"]:
+        listed = held["images"].get(name), held["undecodable"].get(name)
+        clause = misfit(listed[0], [str], "list of images") or misfit(listed[1], [str], "list")
+        if clause is None and header[f"mean/{name}"]["shape"][0] != len(listed[0]):
+            clause = "is of another number of images than its latents"
+        _require(path, clause and f"holds class {shortened(name)}, whose {clause}", "latents")
+
+
 _MEASURED = table(
     "measure",
     ("run", "class", "k", "space", "diversity", "representativeness", "originals"),
@@ -149,9 +184,11 @@ _LABELS = {
 }  # fmt: skip
 
 Index = Annotated[Path, InFile(_INDEX)]
-Latents = Annotated[list[Path], InFile(_LATENTS, many=True)]
-Modes = Annotated[Path, InFile(tensors("modes", {**_NAMED, "images": dict}))]
-Blocks = Annotated[list[Path], InFile(tensors("sample", _BLOCK), many=True)]
+Latents = Annotated[list[Path], InFile(_latents, many=True)]
+Modes = Annotated[Path, InFile(tensors("modes", {**_NAMED, "images": dict}, of_class={"{}": _Z}))]
+Blocks = Annotated[
+    list[Path], InFile(tensors("sample", _BLOCK, of_class={"{}": _PIXELS}), many=True)
+]
 ImageSet = Annotated[Path, InFile(_SET)]
 ImageSets = Annotated[list[Path], InFile(_SET, many=True)]
 Collected = Annotated[Path, InFile(tensors("collect", {**_BLOCK, "blocks": dict}, images=True))]
@@ -161,8 +198,9 @@ Manifest = Annotated[
 Manifests = Annotated[list[Path], InFile(table("collect", ("label", "k"), _NAMED), many=True)]
 Trial = Annotated[Path, InFile(tensors("tune-sample", _TRIAL, images=True))]
 Labels = Annotated[list[Path], InFile(tensors("relabel", _LABELS, entries=["logits"]), many=True)]
-Embedded = Annotated[list[Path], InFile(tensors("embed", _NAMED), many=True)]
-_JUDGED = tensors("judge", {**_NAMED, "teacher": {"name": str, "accuracy": dict}})
+Embedded = Annotated[list[Path], InFile(tensors("embed", _NAMED, of_class={"{}": _Z}), many=True)]
+_JUDGED = tensors("judge", {**_NAMED, "teacher": {"name": str, "accuracy": dict}},
+                  of_class={"features/{}": ("F32", 2), "predicted/{}": ("I64", 1)})  # fmt: skip
 Judged = Annotated[list[Path], InFile(_JUDGED, many=True)]
 JudgedOriginals = Annotated[
     Path, InFile(tensors("judge-originals", {**_NAMED, "teacher": {"name": str}}))
@@ -172,7 +210,14 @@ ManyMeasured = Annotated[list[Path], InFile(_MEASURED, many=True)]
 Points = Annotated[Path, InFile(_POINTS)]
 Recorded = Annotated[
     list[Path],
-    InFile(tensors("trajectory", {**_NAMED, "steps": [int], "guided": [bool]}), many=True),
+    InFile(
+        tensors(
+            "trajectory",
+            {**_NAMED, "steps": [int], "guided": [bool]},
+            of_class={"x0/{}": _PIXELS, "image/{}": ("U8", 3)},
+        ),
+        many=True,
+    ),
 ]
 Exhibits = Annotated[list[Path], InFile(tensors("exhibit", _EXHIBIT), many=True)]
 Rung = Annotated[Path, InFile(json_of("tune-rung", {"settings": [{"trial": int, "point": dict}]}))]

@@ -144,7 +144,7 @@ class Latents(Job, version=3, keeps_freed_memory=True):
 
     dataset: fields.Dataset
     generator: folders.GeneratorsVae
-    classes: fields.Names
+    classes: fields.Classes
     size: fields.Side
     flip: Annotated[fields.Flag, "encode the mirrored images"] = False
     precision: Annotated[str, Choice(_precisions), "of the encoder; what is written is float32"] = (

@@ -54,6 +54,21 @@ class _Making(Job):
                 flag = {"vae": "generator", "teacher": "teacher-folder"}.get(need, need)
                 raise UserError(f"method {self.method!r} needs --{flag}", f"give --{flag}")
 
+    def _require_modes(self: Any) -> None:
+        from ..base import artifacts
+
+        images = artifacts.tensor_metadata(self.modes)["images"]
+        for name in self.classes:
+            held = artifacts.tensor_shape(self.modes, name)[0]
+            if "generator" not in _method(self.method).needs:  # modes that are real images
+                held = len(images.get(name) or ())
+            if held < self.ipc:
+                raise UserError(
+                    f"argument --modes: {self.modes} has {held} modes of class {name!r}, "
+                    f"and --ipc is {self.ipc}",
+                    "find as many modes as images: `mgd3 modes` with the same --ipc",
+                )
+
     def job(self: Any) -> Any:
         from ..base.device import pick_device
         from ..data import make_dataset
@@ -66,6 +81,8 @@ class _Making(Job):
                 f"argument --classes: {self.index} has no class {unknown[0]!r}",
                 did_you_mean(unknown[0], index.classes[:50]),
             )
+        if "modes" in _method(self.method).needs:
+            self._require_modes()
         return Job(
             dataset=make_dataset(self.dataset),
             index=index,
@@ -90,7 +107,7 @@ class Sample(_Making, version=4, keeps_freed_memory=True):
     index: formats.Index
     method: Method
     settings: Settings
-    classes: fields.Names
+    classes: fields.Classes
     ipc: fields.Positive
     generation_seed: fields.Count
     generator: folders.GeneratorOfMethod | None = None
@@ -116,7 +133,7 @@ class Trajectory(_Making, version=1, keeps_freed_memory=True):
     index: formats.Index
     method: Method
     settings: Settings
-    classes: fields.Names
+    classes: fields.Classes
     ipc: fields.Positive
     generation_seed: fields.Count
     generator: folders.Generator | None = None
@@ -140,7 +157,7 @@ class DecodeModes(Job, version=1):
 
     modes: formats.Modes
     generator: folders.GeneratorsVae
-    classes: fields.Names
+    classes: fields.Classes
     size: fields.Side
     output: Annotated[Path, OutFile(".safetensors")]
     device: fields.Device = "auto"
@@ -158,7 +175,7 @@ class Collect(Job, version=1):
     """Join blocks to one distilled set."""
 
     blocks: formats.Blocks
-    classes: fields.Names
+    classes: fields.Classes
     output: Annotated[Path, OutFile(".safetensors")]
     manifest: Annotated[Path, OutFile(".parquet")]
 

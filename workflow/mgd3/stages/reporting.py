@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..base.errors import UserError
+from ..base.shapes import misfit
 from . import fields, formats
 from .contract import Job, Positional
 from .fields import Choice, Json, OutFile, OutFolder, Registered, rows
@@ -202,6 +203,8 @@ class SweepPlot(Job, version=3):
         from ..reporting.plots import accuracy_over
         from ..reporting.tables import load_results
 
+        if clause := misfit(self.runs, [{"settings": {f"{self.over}?": float}}], "runs"):
+            raise UserError(f"argument --runs: {clause}", "sweep numbers")
         results = load_results(self.results)
         match self.over:
             case "ipc":
@@ -331,7 +334,7 @@ class Exhibit(Job, version=1):
 
     dataset: fields.Dataset
     index: formats.Index
-    classes: fields.Names
+    classes: fields.Classes
     slugs: fields.Names
     sets: Sets
     embedded: formats.Embedded | None = None

@@ -19,6 +19,15 @@ _TUNING = {
 }  # fmt: skip
 
 
+def _unlike(tunings: list[dict[str, Any]]) -> str | None:
+    for tuning in tunings:
+        if not tuning["points"] or len(tuning["points"]) != len(tuning["slugs"]):
+            return "has not a slug for each of its points"
+        if not tuning["scores"] or not all(tuning["scores"]):
+            return "has a rung without scores"
+    return None
+
+
 class Tunings(Json):
     """What was searched; names the files of its scores and of what was chosen."""
 
@@ -56,7 +65,7 @@ class TuneSample(_Making, version=2, keeps_freed_memory=True):
     index: formats.Index
     method: Method
     settings: Settings
-    classes: fields.Names
+    classes: fields.Classes
     ipc: fields.Positive
     generation_seed: fields.Count
     generator: folders.Generator
@@ -132,7 +141,7 @@ class TuneTrain(Job, version=1):
 class TuneReport(Job, version=1):
     """What was tried, and the chosen settings as an overlay."""
 
-    tunings: Annotated[list[dict[str, Any]], Tunings([_TUNING], "a JSON list of tunings")]
+    tunings: Annotated[list[dict[str, Any]], Tunings([_TUNING], "a JSON list of tunings", _unlike)]
     runs: Annotated[
         list[dict[str, Any]], Json([{"method": str}], "a JSON list of runs, as written")
     ]

@@ -15,6 +15,11 @@ from ..base.errors import UserError, did_you_mean
 from ..networks.architectures import create_network, features, features_and_output
 from . import TEACHER_FILES
 
+_CARD = {
+    "network": str, "classes": [str], "size": int, "mean": [float], "std": [float], "sha256": str,
+    "accuracy?": dict, "teacher?": str,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -90,7 +95,7 @@ def save(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None
 def load(folder: Path, device: str | torch.device) -> Teacher:
     """See `mgd3.teachers.load`."""
     model_file, card_file = (folder / file for file in TEACHER_FILES)
-    card = load_json(card_file)
+    card = load_json(card_file, _CARD)
     weights = load_tensors(model_file)
     if card.get("sha256") != sha256_of(model_file):
         raise UserError(

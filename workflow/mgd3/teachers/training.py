@@ -108,8 +108,14 @@ def train_teacher(
 
 
 def _split(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    tensors = load_tensors(path, ("images", "labels"))
-    return tensors["images"], tensors["labels"].long()
+    tensors, known = load_tensors(path, ("images", "labels")), tensor_metadata(path)["classes"]
+    labels = tensors["labels"].long()
+    if len(outside := labels[(labels < 0) | (labels >= len(known))]):
+        raise UserError(
+            f"{path} has label {int(outside[0])}, and {len(known)} classes",
+            "delete it and run the workflow again to remake it",
+        )
+    return tensors["images"], labels
 
 
 def rates(recipe: TeacherRecipe, steps: int) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..base import artifacts
-from .rungs import score_of
+from .rungs import read_score, setting_of
 
 
 def report(
@@ -62,7 +62,8 @@ def _table(tuning: Mapping[str, Any]) -> pd.DataFrame:
         for trial, (point, slug) in enumerate(zip(tuning["points"], tuning["slugs"], strict=True))
     }
     for rung, files in enumerate(tuning["scores"]):
-        records = pd.DataFrame([_flat(artifacts.load_json(path)) for path in files])
+        judged = [read_score(path, len(rows)) for path in files]
+        records = pd.DataFrame([_flat(record) for record in judged])
         for trial, own in records.groupby("trial"):
             rows[trial]["rung"] = rung
             if rung == 0:
@@ -72,7 +73,7 @@ def _table(tuning: Mapping[str, Any]) -> pd.DataFrame:
                 rows[trial][f"validation_{rung}"] = own["score"].mean()
                 rows[trial][f"validation_{rung}_std"] = own["score"].std(ddof=0)
                 rows[trial][f"validation_{rung}_n"] = len(own)
-    (chosen,) = artifacts.load_json(tuning["chosen"])["settings"]
+    chosen = setting_of(Path(tuning["chosen"]), 0)
     table = pd.DataFrame(rows.values())
     table["chosen"] = table["trial"] == chosen["trial"]
     rungs = [f"validation_{rung}" for rung in range(len(tuning["scores"]) - 1, 0, -1)]
@@ -81,8 +82,7 @@ def _table(tuning: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: record.get(key) for key in ("trial", "coverage", "agreement")}
-    return {**kept, "score": score_of(record)}
+    return {key: record.get(key) for key in ("trial", "coverage", "agreement", "score")}
 
 
 def _markdown(tunings: Sequence[Mapping[str, Any]], tables: Sequence[pd.DataFrame]) -> str:

@@ -9,11 +9,29 @@ from typing import Any
 
 from ..base import artifacts
 from ..base.errors import UserError
+from ..base.shapes import misfit
 
 
-def score_of(record: Mapping[str, Any]) -> float:
-    """What a judged set is ranked by, more is better: the proxy, or the validation accuracy."""
-    return record["score"] if "score" in record else record["accuracy"]["last"]
+def read_score(path: str | Path, points: int) -> dict[str, Any]:
+    """A judged set: `trial`, and `score`, by which it is ranked, more is better: the proxy, or the
+    validation accuracy.
+
+    Args:
+        points: the settings that are tried.
+
+    Raises:
+        UserError: it is no such file, or of a trial that is none of them.
+    """
+    record = artifacts.load_json(path, {"trial": int, "coverage?": float, "agreement?": float})
+    if "score" not in record:
+        shape = {"trial": int, "accuracy": {"last": float}}
+        record = {**record, "score": artifacts.load_json(path, shape)["accuracy"]["last"]}
+    if (clause := misfit(record["score"], float, "score")) or not 0 <= record["trial"] < points:
+        raise UserError(
+            f"{path} is no score of this tuning: {clause or 'its trial is none of the grid'}",
+            "delete the folder and run again",
+        )
+    return record
 
 
 def choose(
@@ -32,8 +50,8 @@ def choose(
         UserError: the files are not of as many settings and sets as they should be.
     """
     held: dict[int, list[float]] = {}
-    for record in map(artifacts.load_json, scores):
-        held.setdefault(record["trial"], []).append(score_of(record))
+    for record in (read_score(path, len(points)) for path in scores):
+        held.setdefault(record["trial"], []).append(record["score"])
     if len({len(values) for values in held.values()}) > 1 or 0 < len(held) < keep:
         raise UserError(
             f"the scores beside {scores[0]} are of unequal numbers of sets",
@@ -52,4 +70,7 @@ def choose(
 
 def setting_of(rung: Path, slot: int) -> dict[str, Any]:
     """The entry of a rung's file that a slot has."""
-    return artifacts.load_json(rung)["settings"][slot]
+    settings = artifacts.load_json(rung, {"settings": [{"trial": int, "point": dict}]})["settings"]
+    if slot >= len(settings):
+        raise UserError(f"{rung} has {len(settings)} slots", f"give one below {len(settings)}")
+    return settings[slot]

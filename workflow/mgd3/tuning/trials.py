@@ -114,7 +114,7 @@ def _recognised(
     images: Tensor, labels: Tensor, folder: Path, classes: Sequence[str], device: str
 ) -> np.ndarray:
     """Which images the teacher takes for their class, bool [N]; `labels` count in `classes`."""
-    name = artifacts.load_json(folder / TEACHER_FILES[1])["teacher"]
+    name = artifacts.load_json(folder / TEACHER_FILES[1], {"teacher": str})["teacher"]
     _, seen = look(images, load(folder, device).slice(classes), name)
     return (seen == labels).numpy()
 

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from ...base.errors import UserError
+from ...base.shapes import misfit
 from ..tables import load_paper
 from ..tables.paper import FINETUNED, GENERATORS
 from ..tables.results import ALL_CROSS_DATASETS
@@ -18,6 +19,11 @@ from ..tables.results import ALL_CROSS_DATASETS
 MEASURES = ("accuracy", "diversity", "hours")
 _REQUIRED = {"name", "says", "run", "over", "paper"}
 _OPTIONAL = {"same", "measure", "note"}
+# Of each claim, where it has the key; which keys it must have, `_claim` says by its name.
+_ENTRY = {
+    "name?": str, "says?": str, "run?": dict, "over?": dict, "measure?": str, "note?": str,
+    "same?": (str, [str]), "paper?": {"run": [str], "over": [str], "tables": [object]},
+}  # fmt: skip
 _MEND = "restore workflow/mgd3/resources/claims.yaml"
 
 
@@ -76,8 +82,10 @@ def load_claims(ledger: Path, paper: Path) -> list[Claim]:
         raise UserError(f"ledger of claims not found: {ledger}", _MEND)
     try:
         entries = yaml.safe_load(Path(ledger).read_text(encoding="utf-8"))["claims"]
-    except (yaml.YAMLError, TypeError, KeyError) as error:
+    except (yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{ledger} is not a ledger of claims ({error})", _MEND) from error
+    if clause := misfit(entries, [_ENTRY], "claims"):
+        raise UserError(f"{ledger} is not a ledger of claims: {clause}", _MEND)
     tables = {measure: load_paper(paper, measure) for measure in MEASURES}
     return [_claim(entry, tables, ledger) for entry in entries]
 

@@ -10,11 +10,22 @@ import pandas as pd
 
 from ...base.artifacts import load_arrays, load_json
 from ...base.errors import UserError
+from ...base.shapes import misfit
 
 FIGURES = ("best", "last", "selected")
 KEY = ["dataset", "ipc", "run", "protocol", "network"]
 PAIR = ["generation_seed", "training_seed"]
 _REQUIRED = [*KEY, *PAIR, "method", "accuracy", "n_test"]
+_FIGURES = dict.fromkeys((f"{figure}?" for figure in FIGURES), (float, None))
+_SHAPE = {
+    **dict.fromkeys(("dataset", "run", "protocol", "network", "method"), str),
+    **dict.fromkeys(("ipc", *PAIR, "n_test"), int),
+    "accuracy": _FIGURES, "validation_accuracy?": (_FIGURES, None), "run_settings?": (dict, None),
+    "generator?": (str, None), "family?": (str, None), "deterministic?": bool,
+    **dict.fromkeys(("num_classes?", "n_train?", "n_validation?", "peak_memory_bytes?",
+                     "label_bytes?"), (int, None)),
+    "seconds?": (float, None), "device?": (str, None),
+}  # fmt: skip
 _OPTIONAL = {
     "generator": None,
     "family": None,
@@ -53,9 +64,8 @@ def load_scores(paths: Iterable[Path]) -> pd.DataFrame:
 
 def _load_score(path: Path) -> dict:
     score = load_json(path)
-    missing = [k for k in _REQUIRED if not isinstance(score, dict) or k not in score]
-    if missing:
-        raise UserError(f"{path} is not a score: it has no {missing[0]!r}", "delete it, run again")
+    if clause := misfit(score, _SHAPE):
+        raise UserError(f"{path} is not a score: it {clause}", "delete it, run again")
     row = {k: score[k] for k in _REQUIRED if k != "accuracy"}
     row |= {k: score.get(k, default) for k, default in _OPTIONAL.items()}
     validation = score.get("validation_accuracy") or {}
