@@ -202,7 +202,8 @@ def test_the_stages_judge_a_set(teacher_folder, tmp_path):
     assert main([*common, "--output", str(tmp_path / "a.safetensors")]) == 0
     names = ["--teacher-classes", json.dumps(CLASSES)]
     assert main([*common, *names, "--output", str(tmp_path / "b.safetensors")]) == 0
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    a, b = (tmp_path / f"{name}.safetensors" for name in "ab")
+    assert a.read_bytes() == b.read_bytes()
 
 
 def test_no_image_depends_on_those_beside_it(teacher_folder, tmp_path):

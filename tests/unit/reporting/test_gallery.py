@@ -152,7 +152,7 @@ def real(tmp_path: Path) -> RealImages:
             chosen = [images[name].index(train[(k + r) % len(train)]) for k in range(3)]
             own[name] = tensors[f"mean/{name}"][chosen] + 0.001
         embedded[run["run"]] = tmp_path / f"embedded_{run['run']}.safetensors"
-        save_tensors(embedded[run["run"]], own, {})
+        save_tensors(embedded[run["run"]], own, {"classes": [*own]})
     files = [tmp_path / "latents.safetensors"]
     return RealImages(dataset, tmp_path / "index.parquet", files, embedded)
 

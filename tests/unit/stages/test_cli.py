@@ -27,7 +27,7 @@ from mgd3.cli import main
 def test_an_argument_of_a_wrong_shape_is_named(argument, value, capsys):
     held = {
         "--dataset": '"digits"', "--index": "x", "--method": "random", "--settings": "{}",
-        "--classes": "[]", "--ipc": "1", "--generation-seed": "0", "--output": "x",
+        "--classes": '["digit-1"]', "--ipc": "1", "--generation-seed": "0", "--output": "x",
         argument: value,
     }  # fmt: skip
     assert main(["sample", *(f"{key}={text}" for key, text in held.items())]) == 2
