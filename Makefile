@@ -9,7 +9,7 @@ BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: .venv demo tune analysis plan test coverage test-processors test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
+.PHONY: .venv demo tune analysis plan test test-fast coverage test-processors test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
@@ -63,6 +63,11 @@ plan: $(STAMP)
 QUICK := not slow and not analysis and not faults and not browser and not slurm
 test: $(STAMP)
 	$(PYTEST) -q -n $(CORES) --dist loadfile -m "$(QUICK)"
+
+# The inner loop: what needs no training and no generator.
+FAST := $(addprefix tests/unit/,base data discovery networks planning reporting stages)
+test-fast: $(STAMP)
+	pytest -q -n $(CORES) --dist loadfile -m "$(QUICK)" $(FAST)
 
 # Lines that `make test PYTEST="coverage run -m pytest"` ran, in stages' own processes, too.
 coverage: $(STAMP)

@@ -56,6 +56,10 @@ except UserError as error:
 # there is none: its jobs run on the CPU, and a cluster counts its own GPUs.
 workflow.global_resources.setdefault("gpu", len(visible_gpus()) or 10**6)
 
+# Trainings of networks come last: they wait for all the rest, they are equally long, and so no core
+# is idle at the end. And a job of several threads is not put off until no small one is left.
+FIRST = 1
+
 ON_DEVICE = {"device": CONFIG.device, "gpu": 0 if CONFIG.device == "cpu" else 1}
 
 

@@ -13,6 +13,7 @@ rule sample:
         "results/logs/{dataset}/{run}/ipc{ipc}_gen{gen}_block{b}.log",
     benchmark:
         "results/benchmarks/{dataset}/{run}/sample_ipc{ipc}_gen{gen}_block{b}.tsv"
+    priority: FIRST
     group:
         "sample"
     conda:
@@ -57,6 +58,7 @@ rule collect:
         manifest=f"{DISTILLED}/manifest.parquet",
     log:
         "results/logs/{dataset}/{run}/collect_ipc{ipc}_gen{gen}.log",
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     params:

@@ -13,6 +13,7 @@ rule relabel:
         "results/logs/{dataset}/{run}/relabel_ipc{ipc}_gen{gen}_{protocol}_part{part}.log",
     benchmark:
         "results/benchmarks/{dataset}/{run}/relabel_ipc{ipc}_gen{gen}_{protocol}_part{part}.tsv"
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     resources:

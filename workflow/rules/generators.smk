@@ -11,6 +11,7 @@ rule train_vae:
         "results/logs/{dataset}{state}/{generator}/train_vae.log",
     wildcard_constraints:
         generator=TRAINED,
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     threads: 2
@@ -37,6 +38,7 @@ rule train_generator:
         "results/logs/{dataset}{state}/{generator}/train_generator.log",
     wildcard_constraints:
         generator=TRAINED,
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     threads: 2
@@ -67,6 +69,7 @@ rule finetune_generator:
         "results/benchmarks/{dataset}{state}/{generator}/finetune_generator.tsv"
     wildcard_constraints:
         generator="|".join(map(re.escape, LAYOUT.finetuned())) or "none",
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     threads: 2

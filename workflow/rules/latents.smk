@@ -15,6 +15,7 @@ rule latents:
         origin="|".join(re.escape(origin) for origin, _ in LAYOUT.spaces) or "none",
         space="|".join(re.escape(space) for _, space in LAYOUT.spaces) or "none",
         block="block-[0-9a-f]{8}",
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     threads: 16  # JPEGs to decode; fewer where there are fewer cores
@@ -54,6 +55,7 @@ rule modes:
         discovery="|".join(map(re.escape, DISCOVERIES)),
         pca=r"(-pca\d+)?",
         seeded=r"(_gen\d+)?",
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     params:

@@ -12,6 +12,7 @@ rule train_teacher:
         "results/logs/{dataset}{state}/teacher_{teacher}.log",
     benchmark:
         "results/benchmarks/{dataset}{state}/teacher_{teacher}.tsv"
+    priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     threads: 2
