@@ -54,6 +54,8 @@ def test_a_package_adds_one_of_each_without_a_fork(tmp_path):
     slug, label, _ = said(tmp_path, RESOLVE, run, "hard-small").splitlines()[0].split(" | ")
     assert slug == "mgd3_outside-dit_ddpm_first-rows_lambda0.1_stop25_cfg1.5_steps50"
     assert label == "MGD3 (first-rows modes, λ=0.1, t_SG=25, CFG 1.5)"
+    code = "from mgd3.methods import METHODS; print(*map(METHODS.distribution, METHODS))"
+    assert set(said(tmp_path, code).split()) == {"mgd3", "outside"}
 
 
 def test_mistakes_in_what_a_package_adds_are_named_as_ours(tmp_path):

@@ -22,7 +22,6 @@ from typing import (
     ClassVar,
     Literal,
     NamedTuple,
-    Self,
     TypeVar,
     Union,
     get_args,
@@ -53,12 +52,12 @@ class _Unique:
 
 
 Sweep = Annotated[T, _Swept()]
-# Of anything that is counted; said only where it is passed.
+# Of any number without a bound of its own; said only where it is passed.
 LARGEST = 10**9
 Natural = Annotated[int, Field(ge=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 ListOf = Annotated[list[T], Field(min_length=1)]
 UniqueListOf = Annotated[list[T], Field(min_length=1), _Unique()]
 
@@ -216,13 +215,6 @@ class Settings(BaseModel):
         return f"unknown key {short(key)} in {where or 'the config'}", did_you_mean(key, known)
 
     @classmethod
-    def of(cls, values: Any, where: str = "") -> Self:
-        """The settings with every default. Raises UserError as `read`."""
-        return cls.model_construct(
-            **{cls.fields()[key].attribute: v for key, v in cls.read(values, where).items()}
-        )
-
-    @classmethod
     def canonical(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """One form for all spellings of the same settings, as JSON values, for identities.
 
@@ -244,13 +236,11 @@ class SettingField(NamedTuple):
 
     Attributes:
         key: its name as users write it.
-        attribute: its name in Python.
         kind: its type with its bounds.
         setting: what it is.
     """
 
     key: str
-    attribute: str
     kind: Any
     setting: Setting
     sweeps: bool
@@ -265,7 +255,6 @@ def _fields(owner: type[Settings]) -> dict[str, SettingField]:
         key = info.alias or attribute
         found[key] = SettingField(
             key=key,
-            attribute=attribute,
             kind=_kind(info),
             setting=next((m for m in info.metadata if isinstance(m, Setting)), Setting("")),
             sweeps=any(isinstance(m, _Swept) for m in info.metadata),
@@ -319,7 +308,7 @@ def read(kind: Any, value: Any, where: str) -> Any:
         mend = kinds[0]["ctx"]["mend"] if kinds and isinstance(value, str) else ""
         if not mend and isinstance(value, str) and (names := _names(kind)):
             mend = did_you_mean(value, names)
-        if isinstance(value, int) and value > LARGEST:
+        if isinstance(value, int | float) and value > LARGEST:
             mend = f"give {wanted(kind)}, up to {LARGEST:,}"
         raise UserError(f"{where} is {short(value)}", mend or f"give {wanted(kind)}") from None
 

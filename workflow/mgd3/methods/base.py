@@ -230,9 +230,8 @@ class MethodSettings(Settings):
         return sorted(cls.fields().values(), key=lambda field: field.setting.place)
 
 
-_METHOD = SettingField("method", "method", str, Setting("of `runs`"), False, True, None)
+_METHOD = SettingField("method", str, Setting("of `runs`"), False, True, None)
 GENERATOR = SettingField(
-    "generator",
     "generator",
     str,
     Setting(
