@@ -58,7 +58,8 @@ _MEASURED = ("seconds", "peak_memory_bytes")
 
 
 def make_place(path: Path) -> Workplace:
-    """The workflow with nothing run yet, and a short training of the generator: what is tested is what is left."""
+    """The workflow with nothing run yet, and a short training of the generator: what is tested is
+    what is left."""
     place = Workplace.make(path)
     place.shorten("workflow/mgd3/generators/registry.py")
     return place

@@ -11,7 +11,8 @@ from workplace import Workplace, tiny
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """The small workflow with short trainings, run to its end. Only for dry runs: to run more, take `again`."""
+    """The small workflow with short trainings, run to its end. Only for dry runs: to run more, take
+    `again`."""
     place = Workplace.make(tmp_path_factory.mktemp("workflow") / "finished")
     place.shorten()
     place.run(tiny())

@@ -116,7 +116,7 @@ def test_the_command_tells_what_is_judged_at_another_size(tmp_path, monkeypatch,
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(written))
-    assert main(["plan", "my.yaml"]) is None
+    assert main(["plan", "my.yaml"]) == 0
     *_, last = capsys.readouterr().out.splitlines()
     assert last == (
         "note: images of digits have 64 px (`size` of the data set), and protocol hard-small "

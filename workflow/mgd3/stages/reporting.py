@@ -78,7 +78,7 @@ class Cost(Job, version=2):
         cost(self.runs, self.scores, self.output)
 
 
-class Claims(Job, version=1):
+class Claims(Job, version=2):
     """What of the paper's claims on accuracy and time is reproduced."""
 
     costs: Annotated[formats.AnyFile, "what `cost` wrote"]
@@ -103,7 +103,7 @@ class Claims(Job, version=1):
         )
 
 
-class ClaimsOfMeasures(Job, version=1):
+class ClaimsOfMeasures(Job, version=2):
     """The same of its claims on diversity."""
 
     by_class: Annotated[formats.AnyFile, "a metrics_classes.csv"]
