@@ -51,7 +51,7 @@ THEIRS = {
     "my.yaml", "mine.yaml", "workflow/presets/NAME.yaml",
     "results/reports/NAME/tuning/overlay.yaml",
 }  # fmt: skip
-# Expressions about what an export holds; tests/unit/reporting/test_export.py evaluates them.
+# What reads an export; tests/unit/reporting/test_export.py does, in each of these ways.
 OF_EXPORTS = 'torchvision.datasets.ImageFolder("images")'
 
 
