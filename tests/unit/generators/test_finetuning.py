@@ -16,6 +16,7 @@ from torch import nn
 
 from mgd3.base import artifacts
 from mgd3.base.errors import UserError
+from mgd3.base.threads import computed_by
 from mgd3.data import make_dataset
 from mgd3.data.imagenet import imagenet_wnids
 from mgd3.data.index import write_index
@@ -88,6 +89,7 @@ def test_the_folder_is_a_generator_of_the_data_sets_classes(tuned):
     assert index["origin"] == "dit"
     assert generator.transformer.transformer_blocks[0].norm3.eps == 1e-6
     told = artifacts.load_json(tuned / "training.json")
+    assert {key: told[key] for key in ("processor", "threads")} == computed_by()
     assert told["steps"] == 10 and told["new_classes"] == ["digit-0", "digit-1", "digit-2"]
     assert not [f for f in tuned.rglob("*") if f.is_file() and f.name.startswith(".")]
 

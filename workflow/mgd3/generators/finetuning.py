@@ -22,6 +22,7 @@ from ..base.checkpoint import Checkpoint, Unfinished
 from ..base.errors import UserError
 from ..base.progress import Progress
 from ..base.seeding import Draw, torch_generator
+from ..base.threads import computed_by
 from ..data.imagenet import imagenet_wnids
 from ..data.images import decode_images, settle_undecodable
 from ..data.index import Index
@@ -111,6 +112,7 @@ def finetune(
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "new_classes": [name for name, row in rows.items() if row is None],
             **result,
+            **computed_by(),
         },
     )
     for file in (".checkpoint.safetensors", ".latents.safetensors"):
