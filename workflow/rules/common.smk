@@ -368,4 +368,4 @@ wildcard_constraints:
     split="train|test|validation",
     teacher="|".join(map(re.escape, TEACHERS)),
     protocol=r"[A-Za-z0-9._-]+",
-    network=r"[A-Za-z0-9._-]+",
+    network=r"[A-Za-z0-9._:-]+",  # timm:NAME

@@ -19,10 +19,11 @@ rule tables:
     params:
         version=VERSIONS["tables"],
         rows=compact([run.row() for run in CONFIG.runs]),
+        sizes=compact([{"dataset": d.name, "size": d.size} for d in CONFIG.datasets]),
         title=CONFIG.name,
     shell:
         "mgd3 tables --runs {params.rows:q} --scores {input.scores:q} --paper {input.paper:q}"
-        " --reported {input.reported:q} --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
+        " --reported {input.reported:q} --sizes {params.sizes:q} --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule cost:

@@ -45,12 +45,15 @@ class Plan(Command):
     def run(self) -> None:
         from ..base.device import pick_device
         from ..planning.config import preflight, read_configs, resolve
+        from ..planning.notes import notes
         from ..planning.plan import plan, table
 
         config = resolve(read_configs(self.configs))
         preflight(config)
         device = pick_device(config.device if self.device == "auto" else self.device)
         print(table(plan(config, Path.cwd(), device), device))
+        for note in notes(config):
+            print(f"note: {note}")
 
 
 class Schema(Command):
