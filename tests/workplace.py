@@ -34,6 +34,8 @@ TINY: dict[str, Any] = {
     "cache_dir": "results/cache",
 }
 MGD3_RUN = 3
+# Seconds after which a command hangs: no machine is so slow that it still works.
+HANGS = 1800
 # Trainings of a few steps, where what they learn is not looked at: in a file, what becomes what.
 SHORTER: dict[str, dict[str, str]] = {
     "workflow/mgd3/evaluation/protocols/hard.py": {
@@ -141,7 +143,7 @@ class Workplace:
     def snakemake(self, config: dict[str, Any], *arguments: str) -> tuple[int, str]:
         """Exit status and everything printed."""
         process = self.start(config, *arguments)
-        output, _ = process.communicate(timeout=600)
+        output, _ = process.communicate(timeout=HANGS)
         return process.returncode, output
 
     def typed(self, *words: str) -> tuple[int, str]:
@@ -155,7 +157,7 @@ class Workplace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=HANGS,
         )
         return done.returncode, done.stdout
 

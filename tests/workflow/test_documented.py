@@ -12,6 +12,7 @@ import io
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from mgd3.cli import parse
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
 from mgd3.stages.contract import CONTRACTS
-from workplace import ROOT, Workplace, own_images, parse_jobs
+from workplace import HANGS, ROOT, Workplace, own_images, parse_jobs
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
@@ -279,18 +280,30 @@ def test_entry_points_are_of_groups_that_are_read(text):
 
 @pytest.mark.parametrize("text", found("python"))
 def test_python_compiles(text):
-    compile(text, "a page", "exec")
+    ast.parse(text)
 
 
-def test_a_line_of_the_registry_is_an_entry():
-    from mgd3.generators import recipes, registry
+def python(code: str, folder: Path) -> str:
+    """What a program prints that has this code, in a folder of its own."""
+    (folder / "program.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=HANGS
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
+
+def test_a_line_of_the_registry_is_an_entry(tmp_path):
     (text,) = [t for page in PAGES for _, t in blocks(page) if t.startswith('"dit-whole"')]
-    (entry,) = eval(f"{{{text}}}", vars(recipes) | vars(registry)).values()
-    assert entry.finetune is not None
+    # The line has names of the module that it stands in.
+    names = "from mgd3.generators import recipes, registry\nglobals().update(vars(recipes))\n"
+    names += "globals().update(vars(registry))\n"
+    entries = f"entries = {{{text}}}\nprint(*[e.finetune is not None for e in entries.values()])"
+    printed = python(names + entries, tmp_path)
+    assert printed.split() == ["True"]
 
 
-def test_the_snippet_of_the_readme_runs_as_written(tmp_path, monkeypatch):
+def test_the_snippet_of_the_readme_runs_as_written(tmp_path):
     """On modes where the demo puts its own; the generator is that of the demo."""
     import torch
     from safetensors.torch import save_file
@@ -306,10 +319,7 @@ def test_the_snippet_of_the_readme_runs_as_written(tmp_path, monkeypatch):
     file = tmp_path / Layout(config, ROOT).modes("mnist", run, config.ipc[0], 0)
     file.parent.mkdir(parents=True)
     save_file({"digit-3": torch.zeros(2, 4, 8, 8)}, file)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(snippet, "README.md", "exec"), names)
-    assert len(names["images"]) == 2
+    assert python(f"{snippet}\nprint(len(images))", tmp_path).split()[-1] == "2"
     # What the demo's own rows have.
     written = {"lambda": "mode_guidance_scale", "t_sg": "stop_guidance_step", "clamp": "clamp",
                "cfg": "guidance_scale", "cfg_channels": "guidance_channels"}  # fmt: skip
