@@ -103,9 +103,16 @@ def run(stage: Contract) -> int:
     if job is not None and job.keeps_freed_memory:
         keep_freed_memory()
     with _recorded(stage) as made:
-        if job is not None:
-            job.made = made
-        return stage.run() or 0
+        if job is None:
+            return stage.run() or 0
+        from .base.artifacts import making, save_folder_header
+
+        job.made, folder = made, job.headed_folder()
+        with making(None if folder else job.identity):
+            status = job.run() or 0
+        if folder and job.identity:
+            save_folder_header(folder, job.identity)
+        return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:

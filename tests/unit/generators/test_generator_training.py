@@ -43,7 +43,7 @@ def small(tmp_path_factory):
 def trained(small, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "generator"
     training.train_vae(*small, RECIPE, folder)
-    training.train_generator(*small, RECIPE, folder)
+    training.train_generator(*small, RECIPE, folder, folder)
     return folder
 
 

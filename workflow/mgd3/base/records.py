@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
+from . import headers
 from .artifacts import load_json, save_json, sha256_of
 from .errors import UserError
 
@@ -115,6 +116,7 @@ def sound_hash(file: Path) -> str:
     """
     if not file.is_file():
         raise UserError(f"file not found: {file}", "run the stage that makes it")
+    headers.check_path(file)
     digest = sha256_of(file)
     for record in records_for(file):
         recorded = _read(record)["files"].get(_relative(file, record))

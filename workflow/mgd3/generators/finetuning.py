@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from .minmax import MinMaxLoss
 from .pretrained import training_alphas_cumprod
 from .recipes import FinetuneRecipe
 from .registry import VAE_FILES
-from .training import TRAIN_TIMESTEPS, _publish, _require_finite, dit_scheduler
+from .training import TRAIN_TIMESTEPS, _publish, _require_finite, copy_vae, dit_scheduler
 
 _CHUNK = 256
 # Of the whole DiT-XL/2 a checkpoint has 11 GB: weights, average and two moments.
@@ -92,9 +91,7 @@ def finetune(
     result = _train(dit, latents, recipe, folder, device, identity, extra, dataset.flip)
     _publish(dit.save_pretrained, folder / "transformer")
     _publish(dit_scheduler().save_pretrained, folder / "scheduler")
-    for file in VAE_FILES:
-        with artifacts.atomic(folder / file) as temporary:
-            shutil.copyfile(base / file, temporary)
+    copy_vae(base, folder)
     model_index = artifacts.load_json(base / "model_index.json", {"id2label?": dict})
     model_index["id2label"] = {str(row): name for row, name in enumerate(index.classes)}
     artifacts.save_json(folder / "model_index.json", {**model_index, "origin": origin})

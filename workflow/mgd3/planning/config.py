@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, named_paths
+from ..base.identity import component
 from ..data.registry import DATASETS, Dataset, make_dataset
 from ..evaluation.protocols import get_protocol
 from ..generators.conditions import require_conditions
@@ -110,6 +111,7 @@ def resolve_run(choice: Mapping[str, Any]) -> Run:
     method.require_feasible(settings)
     parts = [name, *([slug_of(generator)] if generator is not None else [])]
     slug = "_".join([*parts, *method.slug_parts(settings, defaults)])
+    slug = component(slug)
     return Run(slug, name, _label(name, settings, generator), generator, settings)
 
 

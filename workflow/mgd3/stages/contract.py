@@ -18,6 +18,7 @@ metadata of its `Annotated` type; a text beside the kind is its help.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ..base.errors import UserError, is_text
+from ..base.identity import Identity
 from ..base.shapes import shortened
 
 # Every contract by the name that the command line has for it, in the order of their files.
@@ -184,6 +186,18 @@ class Contract:
         return next((f.name for f in cls.fields() if f.kind.shows == "DEVICE"), None)
 
 
+class Described(Kind):
+    """An identity as its description, which `mgd3.base.identity` reads back."""
+
+    setting, shows = False, "JSON"
+
+    def read(self, text: str) -> Identity:
+        try:
+            return Identity(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise Wrong(f"is not JSON ({error})", "give the description of an identity") from error
+
+
 class Command(Contract):
     """Shows or checks something: without record, version or rule."""
 
@@ -197,12 +211,14 @@ class Job(Contract):
             not encode ImageNet again.
         keeps_freed_memory: see `mgd3.base.device.keep_freed_memory`; for jobs that train or sample.
         online: it fetches.
+        identity: what it makes, as the planner says; it stands in the headers of what is written.
         made: while it runs, what is known beforehand of its record.
     """
 
     version: ClassVar[int] = 0
     keeps_freed_memory: ClassVar[bool] = False
     online: ClassVar[bool] = False
+    identity: Annotated[Identity | None, Described()] = None
     made: Mapping[str, Any]
 
     def __init_subclass__(
@@ -235,6 +251,11 @@ class Job(Contract):
     def recorded_settings(self) -> dict[str, Any]:
         """What it is asked to do, for the record: every field that names no file."""
         return {f.name: getattr(self, f.name) for f in self.fields() if f.kind.setting}
+
+    def headed_folder(self) -> Path | None:
+        """The folder it writes whose files only work together, under one header."""
+        found = (v for f, v in self.values() if getattr(f.kind, "headed", False))
+        return next(found, None)
 
     def more(self) -> Mapping[str, Any] | None:
         """Further entries of its record."""

@@ -71,6 +71,7 @@ class TrainVae(_Training, version=1, keeps_freed_memory=True):
 class TrainGenerator(_Training, version=2, keeps_freed_memory=True):
     """Train a small DiT on its latents."""
 
+    vae: folders.GeneratorsVae
     generator: Annotated[str, Registered(_trained), "a name of the registry"]
     folder: folders.TrainedDit
     device: fields.Device = "auto"
@@ -82,7 +83,8 @@ class TrainGenerator(_Training, version=2, keeps_freed_memory=True):
         from ..generators.training import train_generator
 
         dataset, recipe = make_dataset(self.dataset), _trained(self.generator)
-        train_generator(dataset, self.index, recipe, self.folder, pick_device(self.device))
+        device = pick_device(self.device)
+        train_generator(dataset, self.index, recipe, self.vae, self.folder, device)
 
 
 class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True):
@@ -90,7 +92,7 @@ class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True):
 
     base: folders.Base
     generator: Annotated[str, Registered(_finetuned), "a name of the registry"]
-    folder: folders.FinetunedDit
+    folder: folders.TrainedDit
     device: fields.Device = "auto"
     threads: fields.Threads | None = None
 
