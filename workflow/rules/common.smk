@@ -13,32 +13,27 @@ from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES
 from mgd3.planning.config import preflight, resolve
 from mgd3.planning.layout import ANY_DATASET, FLIPS, SPACES, Layout
 from mgd3.planning.notes import notes
+from mgd3.planning.overrides import reread
 from mgd3.planning.reading import require_strict
 from mgd3.planning.user_files import UserFiles
+from mgd3.planning.why import changes
 from mgd3.planning.wiring import Wiring, compact, labels_of, rows_of
 from mgd3.teachers import IMAGENET, TEACHER_FILES, TEACHERS
 
 try:
-    if len(CHOSEN) > 1:
-        raise UserError(
-            f"several presets at once: {', '.join(preset.stem for preset in CHOSEN)}",
-            "each is a configuration of its own: run one after the other",
-        )
     # Snakemake has parsed them, and takes what nobody means: a key twice, 010 for 8.
-    require_strict(workflow.configfiles)
-    CONFIG = resolve(config)
-    if workflow.is_main_process:
+    require_strict(files_read())
+    CONFIG = resolve(reread(config, GIVEN))
+    if PLANNING:
         preflight(CONFIG)
         for note in notes(CONFIG):
             print(f"note: {note}", file=sys.stderr)
         require_writable("results")
         require_writable(CONFIG.cache_dir)
     LAYOUT = Layout(CONFIG, Path(workflow.basedir), UserFiles())
-    # A mistake is one message here, and a traceback in an input function; but Snakemake knows its
-    # targets only when it has read the rules.
-    if "tune" in sys.argv:
-        LAYOUT.tunings
-    LAYOUT.require_permitted(sys.argv[1:])
+    if PLANNING:
+        for change in changes(LAYOUT):
+            print(f"note: {change}", file=sys.stderr)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -47,7 +42,7 @@ JOBS = Wiring(LAYOUT)
 
 # As many jobs at a time as this machine has GPUs, each of which takes a free one; no limit where
 # there is none: its jobs run on the CPU, and a cluster counts its own GPUs.
-workflow.global_resources.setdefault("gpu", len(visible_gpus()) or 10**6)
+limit("gpu", len(visible_gpus()) or 10**6)
 
 # Trainings of networks come last: they wait for all the rest, they are equally long, and so no core
 # is idle at the end. And a job of several threads is not put off until no small one is left.

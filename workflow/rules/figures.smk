@@ -263,51 +263,61 @@ rule modes_and_samples_of:
 # says what each shows.
 rule figures:
     input:
-        LAYOUT.figures().values(),
+        rules.view.output,
+        LAYOUT.target("figures"),
         LAYOUT.sweeps(),
         LAYOUT.gallery(),
 
 
 rule figure3:
     input:
-        LAYOUT.figures()["figure3"],
+        rules.view.output,
+        LAYOUT.target("figure3"),
 
 
 rule figure4a:
     input:
-        LAYOUT.figures()["figure4a"],
+        rules.view.output,
+        LAYOUT.target("figure4a"),
 
 
 rule figure4b:
     input:
-        LAYOUT.figures()["figure4b"],
+        rules.view.output,
+        LAYOUT.target("figure4b"),
 
 
 rule figure5:
     input:
-        LAYOUT.figures()["figure5"],
+        rules.view.output,
+        LAYOUT.target("figure5"),
 
 
 rule figure6:
     input:
-        LAYOUT.figures()["figure6"],
+        rules.view.output,
+        LAYOUT.target("figure6"),
 
 
 rule figure7:
     input:
-        LAYOUT.figures()["figure7"],
+        rules.view.output,
+        LAYOUT.target("figure7"),
 
 
 rule figure9:
     input:
-        LAYOUT.figures()["figure9"],
+        rules.view.output,
+        LAYOUT.target("figure9"),
 
 
 rule appendix_e:
     input:
-        LAYOUT.figures()["appendix_e"],
+        rules.view.output,
+        LAYOUT.target("appendix_e"),
 
 
 rule modes_and_samples:
     input:
-        LAYOUT.figures()["modes_and_samples"],
+        rules.view.output,
+        LAYOUT.target("modes_and_samples"),

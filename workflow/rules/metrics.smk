@@ -141,7 +141,7 @@ rule claims_of_measures:
 
 rule metrics:
     input:
+        rules.view.output,
+        LAYOUT.target("metrics"),
         rules.measures_table.output,
         rules.claims_of_measures.output,
-        LAYOUT.figures()["figure3"],
-        LAYOUT.figures()["figure5"],

@@ -1,3 +1,18 @@
+# Runs at once: where a table cannot be made, nobody takes another configuration's for it.
+rule view:
+    output:
+        LAYOUT.view(),
+    log:
+        f"results/logs/reports/{CONFIG.name}_view.log",
+    priority: 1000
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        report=LAYOUT.report("").rstrip("/"),
+    shell:
+        "mgd3 view --report {params.report:q} --output {output:q} > {log:q} 2>&1"
+
+
 rule tables:
     input:
         scores=LAYOUT.scores(),
@@ -235,4 +250,5 @@ rule gallery_page:
 
 rule gallery:
     input:
-        LAYOUT.gallery(),
+        rules.view.output,
+        LAYOUT.target("gallery"),

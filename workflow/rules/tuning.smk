@@ -6,8 +6,8 @@ TRIAL = f"{TUNING}/rung{{rung}}/slot{{slot}}_gen{{gen}}"
 # known beforehand; which they are, its jobs read from the rung's file when they run.
 rule tune:
     input:
-        lambda wildcards: LAYOUT.tuning_figures(),
-        LAYOUT.report("tables/tuning.csv"),
+        rules.view.output,
+        LAYOUT.target("tune"),
 
 
 rule tune_rung:

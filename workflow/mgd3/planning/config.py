@@ -19,6 +19,7 @@ from ..generators.conditions import require_conditions
 from ..generators.registry import get_generator, slug_of
 from ..methods import external, get_method
 from ..networks.names import TIMM, get_network
+from .overrides import applied
 from .reading import read_configs
 from .schema import TuningChoice, as_list, check, schema
 
@@ -134,6 +135,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     Raises:
         UserError: one message naming the key, the value and what is allowed.
     """
+    raw = applied(raw)
     check(raw)
     root = raw.get("imagenet_root", "data/imagenet")
     cache = raw.get("cache_dir", "results/cache")

@@ -92,7 +92,7 @@ class Identities:
         bytes on another machine."""
         if of.digest not in self._timed:
             trained = of.description["stage"] in TRAININGS
-            below = (one for source in of.inputs.values() for one in _identities(source))
+            below = (one for source in of.inputs.values() for one in identities_in(source))
             self._timed[of.digest] = trained or any(map(self.follows_training, below))
         return self._timed[of.digest]
 
@@ -567,12 +567,13 @@ def _block_id(classes: Sequence[str]) -> str:
     return "block-" + hashlib.sha256(json.dumps(classes).encode()).hexdigest()[:8]
 
 
-def _identities(of: Sources) -> Iterator[Identity]:
+def identities_in(of: Sources) -> Iterator[Identity]:
+    """Those that some sources are or hold."""
     if isinstance(of, Identity):
         yield of
     elif not isinstance(of, str):
         for one in of.values() if isinstance(of, Mapping) else of:
-            yield from _identities(one)
+            yield from identities_in(one)
 
 
 def _family(stage: str) -> str:

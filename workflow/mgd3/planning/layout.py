@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +25,7 @@ from ..teachers import TEACHER_FILES, TEACHERS
 from .config import Config, Run
 from .identities import Fingerprints, Identities, blocks, first_with
 from .tuning import Tuning
+from .user_files import UserFiles
 
 # Images in a sampling job where `classes_per_block` is auto: minutes for DiT-XL/2 on a data-centre
 # GPU (docs/scaling.md), so that a job's start does not count and a lost one costs little.
@@ -118,7 +119,9 @@ class Layout:
     """The paths of a configuration's artefacts, as strings relative to the working directory."""
 
     @named_paths()
-    def __init__(self, config: Config, root: Path, fingerprints: Fingerprints) -> None:
+    def __init__(
+        self, config: Config, root: Path, fingerprints: Fingerprints | None = None
+    ) -> None:
         self.config, self.root = config, root
         self.datasets = {dataset.name: dataset for dataset in config.datasets}
         self.choices = dict(zip(self.datasets, config.dataset_choices, strict=True))
@@ -130,7 +133,7 @@ class Layout:
         # Of the generators that share an encoder, always the same one gives it.
         names |= {first_with(e) for n in names if (e := get_generator(n).encoder)}
         self.generators = {slug_of(name): name for name in sorted(names)}
-        self.ids = Identities(config, self.generators, fingerprints)
+        self.ids = Identities(config, self.generators, fingerprints or UserFiles())
         self._made: dict[str, Identity] = {}
         self.classes = self.ids.classes
         self.spaces = [self.space(d, g) for d in self.datasets for g in self.generators]
@@ -779,14 +782,29 @@ class Layout:
         names = ["_".join(part for part in (what, *of) if part) for of in parts]
         return [self.report(f"figures/{name}.png") for name in names]
 
-    def require_permitted(self, targets: Iterable[str]) -> None:
-        """Raises UserError for a target of figures or measures that the runs do not permit."""
+    def target(self, name: str) -> list[str]:
+        """The files of a target by its name.
+
+        Where the runs do not permit it, or nothing can be tuned, a file of which nothing but the
+        reason is the name: Snakemake says that it is missing if, and only if, the target is asked
+        for.
+        """
+        if name == "tune":
+            try:
+                return [*self.tuning_figures(), self.report("tables/tuning.csv")]
+            except UserError as error:
+                return [_sentence(str(error))]
         files = self.figures()
-        files |= {"metrics": files["figure3"], "figures": [f for of in files.values() for f in of]}
-        files["gallery"] = self.gallery()
-        for target in targets:
-            if target in files and not files[target]:
-                raise UserError(f"{target} needs {_NEEDS[target]}", "add it to `runs`")
+        files |= {"metrics": files["figure3"] + files["figure5"], "gallery": self.gallery()}
+        files["figures"] = [file for of in self.figures().values() for file in of]
+        if not files[name] or (name == "figures" and not self.measures):
+            return [_sentence(f"{name} needs {_NEEDS[name]}: add it to `runs`")]
+        return files[name]
+
+
+def _sentence(text: str) -> str:
+    """As a path: without braces, which would be wildcards, and line feeds."""
+    return " ".join(text.replace("{", "(").replace("}", ")").split())
 
 
 def _is_guided(run: Run) -> bool:

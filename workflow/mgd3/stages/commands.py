@@ -6,9 +6,21 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+from ..base.errors import UserError
 from . import fields, formats
 from .contract import CONTRACTS, Command, Job, Positional
-from .fields import Path_
+from .fields import Path_, Text
+
+
+class OneOrTwo(Path_):
+    """One path or two."""
+
+    many = True
+
+
+Configs = Annotated[
+    formats.AnyFiles, Positional(), "YAML files; later ones win, as with --configfile"
+]
 
 
 class Show(Command):
@@ -36,21 +48,64 @@ class Verify(Command):
 class Plan(Command):
     """What a configuration will cost: one batch of each stage, timed here."""
 
-    configs: Annotated[
-        formats.AnyFiles, Positional(), "YAML files; later ones win, as with --configfile"
-    ]
+    configs: Configs
     device: fields.Device = "auto"
     threads: fields.Threads | None = None
 
     def run(self) -> None:
         from ..base.device import pick_device
-        from ..planning.config import preflight, read_configs, resolve
+        from ..planning.config import preflight
+        from ..planning.graph import layout_of
         from ..planning.plan import plan, table
 
-        config = resolve(read_configs(self.configs))
-        preflight(config)
-        device = pick_device(config.device if self.device == "auto" else self.device)
-        print(table(plan(config, Path.cwd(), device), device))
+        layout = layout_of(self.configs)
+        preflight(layout.config)
+        device = pick_device(layout.config.device if self.device == "auto" else self.device)
+        print(table(plan(layout, device), device))
+
+
+class Graph(Command):
+    """The jobs of a configuration, and which are left to do."""
+
+    configs: Configs
+
+    def run(self) -> None:
+        from ..planning.graph import graph, layout_of, listed
+
+        print("\n".join(listed(graph(layout_of(self.configs)))))
+
+
+class Where(Command):
+    """Where the artefacts of a run lie."""
+
+    run_name: Annotated[str, Text(), Positional(), "a run, as in paths or as in tables"]
+    configs: Configs
+
+    def run(self) -> None:
+        from ..planning.graph import graph, layout_of, listed, of_run
+
+        layout = layout_of(self.configs)
+        print("\n".join(listed(of_run(layout, graph(layout), self.run_name))))
+
+
+class Why(Command):
+    """What an artefact is, or how it differs from another."""
+
+    artefacts: Annotated[
+        list[Path], OneOrTwo(), Positional(), "a file or folder with ~ and twelve digits; or two"
+    ]
+    results: Annotated[
+        Path, Path_(), "the folder in which what they were made from is looked up"
+    ] = Path("results")
+
+    def run(self) -> None:
+        from ..planning.why import Artefacts, compared, described
+
+        if len(self.artefacts) > 2:
+            raise UserError("mgd3 why takes one path or two", "name two, the older first")
+        known = Artefacts(self.results)
+        lines = (compared if len(self.artefacts) > 1 else described)(*self.artefacts, known)
+        print("\n".join(lines))
 
 
 class Schema(Command):
