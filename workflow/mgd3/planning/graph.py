@@ -55,8 +55,33 @@ def graph(layout: Layout) -> list[Node]:
 
 
 def left(layout: Layout) -> list[Node]:
-    """The jobs whose artefacts are not there."""
-    return [node for node in graph(layout) if not node.is_made]
+    """The jobs that a run would do: those whose artefacts are missing and needed. A sampling block
+    is not made again where the set of it is there."""
+    nodes = graph(layout)
+    by_digest: dict[str, list[Node]] = {}
+    for node in nodes:
+        by_digest.setdefault(node.identity.digest, []).append(node)
+    planned: set[str] = set()
+    todo = [nodes[-1]]
+    while todo:
+        node = todo.pop()
+        if node.path in planned or node.is_made:
+            continue
+        planned.add(node.path)
+        todo += _read_by(layout, node, by_digest)
+    return [node for node in nodes if node.path in planned]
+
+
+def _read_by(layout: Layout, node: Node, by_digest: dict[str, list[Node]]) -> Iterator[Node]:
+    if node.stage == "reports":
+        read = [layout.identity_of(path) for path in layout.scores()]
+    elif node.stage == "collect":
+        paths = layout.blocks_of(node.identity)
+        read = [layout.identity_of(path) for path in paths]
+    else:
+        read = [one for source in node.identity.inputs.values() for one in identities_in(source)]
+    for of in read:
+        yield from by_digest.get(of.digest, ())
 
 
 def _blocks(layout: Layout) -> Iterator[str]:

@@ -135,6 +135,7 @@ class Layout:
         self.generators = {slug_of(name): name for name in sorted(names)}
         self.ids = Identities(config, self.generators, fingerprints or UserFiles())
         self._made: dict[str, Identity] = {}
+        self._sets: dict[str, tuple[str, str, int, int]] = {}
         self.classes = self.ids.classes
         self.spaces = [self.space(d, g) for d in self.datasets for g in self.generators]
 
@@ -301,8 +302,13 @@ class Layout:
         count = len(self.sample_blocks(dataset, self.runs[run], ipc))
         return [self.block(dataset, run, ipc, gen, number) for number in range(count)]
 
+    def blocks_of(self, of: Identity) -> list[str]:
+        """The files of all blocks of a distilled set that a path was asked for."""
+        return self.blocks(*self._sets[of.digest])
+
     def distilled(self, dataset: str, run: str, ipc: int, gen: int, file: str) -> str:
         of = self.ids.distilled(dataset, run, ipc, gen)
+        self._sets[of.digest] = (dataset, run, ipc, gen)
         folder = f"results/{dataset}/distilled/{run}/ipc{ipc}"
         return f"{self._at(folder, f'gen{gen}', of)}/{file}"
 
@@ -395,7 +401,11 @@ class Layout:
         ]
         found = [judge for dataset in self.datasets if (judge := self.judge(dataset))]
         judges = [self.ids.teacher(judge.trained_on, judge.teacher) for judge in found]
-        return self.ids.report(self.rows, sets, self.scores(), judges)
+        rows = [
+            {**run.row(), "settings": METHODS[run.method].canonical(run.settings)}
+            for run in self.config.runs
+        ]
+        return self.ids.report(rows, sets, self.scores(), judges)
 
     def report(self, file: str) -> str:
         return f"results/reports/{self.config.name}/~{self.report_id.short}/{file}"
