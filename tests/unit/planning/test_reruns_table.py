@@ -302,7 +302,7 @@ def page() -> Iterator[str]:
         "holds each row to the plan. A path is an identity: a job is done again where its "
         "settings, its inputs, its code's version or the files that it reads are others, and "
         "nowhere else. Before each change three rows (`random`, `nearest`, `mgd3`) of a data set "
-        "of one's own with a small generator trained on it were finished: 21 jobs and the reports. `reports` are all "
+        "of one's own with a small generator trained on it were finished. `reports` are all "
         "tables and pictures together, of which Snakemake counts each."
     )
     yield ""

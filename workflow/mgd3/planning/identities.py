@@ -19,6 +19,7 @@ from ..base.paths import expanded
 from ..base.registry import Registry
 from ..data.imagenet import RESOURCES, shared_blocks
 from ..data.registry import Dataset
+from ..data.splits import WHOLE_SPLIT
 from ..discovery import DISCOVERIES
 from ..evaluation.protocols import SoftProtocol, get_protocol
 from ..generators.registry import GENERATORS, VAE_FILES, GeneratorEntry, get_generator, slug_of
@@ -36,6 +37,8 @@ REPORTING = ("measure", "measures_table", "tune_report", "tune_surface")
 # Stages that train, and those whose choice follows from trainings.
 TRAININGS = ("train_vae", "train_generator", "finetune_generator", "train_teacher", "evaluate",
              "tune_report")  # fmt: skip
+# Of a protocol, what changes no result.
+_SAID = ("name", "description", "version")
 # What tables stand beside.
 PUBLISHED = ("paper_results.csv", "reported_results.csv", "claims.yaml")
 Result = TypeVar("Result")
@@ -374,7 +377,11 @@ class Identities:
     # Evaluation
 
     def _protocol(self, dataset: str, name: str, ipc: int, network: str = "") -> dict[str, Any]:
-        """A protocol's settings for sets of this size."""
+        """A protocol's settings for sets of this size; all that it says where that is the train
+        split's, which its images tell."""
+        if ipc == WHOLE_SPLIT:
+            said = json.loads(json.dumps(asdict(get_protocol(name))))
+            return {key: value for key, value in said.items() if key not in _SAID}
         return get_protocol(name).settings(len(self.classes[dataset]), ipc, network)
 
     @_once

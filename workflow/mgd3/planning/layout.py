@@ -137,7 +137,10 @@ class Layout:
         self._made: dict[str, Identity] = {}
         self._sets: dict[str, tuple[str, str, int, int]] = {}
         self.classes = self.ids.classes
-        self.spaces = [self.space(d, g) for d in self.datasets for g in self.generators]
+
+    @cached_property
+    def spaces(self) -> list[Space]:
+        return [self.space(d, g) for d in self.datasets for g in self.generators]
 
     def slug(self, run: Run) -> str | None:
         """A run's generator as it stands in paths."""
