@@ -110,6 +110,10 @@ def run(stage: Contract) -> int:
         job.made, folder = made, job.headed_folder()
         with making(None if folder else job.identity):
             status = job.run() or 0
+        if job.identity and job.reads_images:
+            from .stages.unchanged import require_planned_images
+
+            require_planned_images(job)
         if folder and job.identity:
             save_folder_header(folder, job.identity)
         return status

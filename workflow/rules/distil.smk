@@ -55,5 +55,5 @@ rule collect:
         identity=identity,
         classes=JOBS.classes,
     shell:
-        "mgd3 collect --blocks {input.blocks:q} --classes {params.classes:q}"
+        "mgd3 collect --blocks @<(printf '%s\\0' {input.blocks:q}) --classes @<(printf %s {params.classes:q})"
         " --identity {params.identity:q} --output {output.images:q} --manifest {output.manifest:q} > {log:q} 2>&1"

@@ -109,7 +109,7 @@ rule measures_table:
     params:
         rows=labels_of(CONFIG.runs),
     shell:
-        "mgd3 measures-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
+        "mgd3 measures-table @<(printf '%s\\0' {input:q}) --runs @<(printf %s {params.rows:q}) --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule claims_of_measures:
@@ -134,7 +134,7 @@ rule claims_of_measures:
         rows=labels_of(CONFIG.runs),
         title=CONFIG.name,
     shell:
-        "mgd3 claims-of-measures --runs {params.rows:q} --scores {input.scores:q}"
+        "mgd3 claims-of-measures --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q})"
         " --by-class {input.measures:q} --ledger {input.ledger:q} --paper {input.paper:q}"
         " --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
 

@@ -35,7 +35,7 @@ rule tables:
         rows=labels_of(CONFIG.runs),
         title=CONFIG.name,
     shell:
-        "mgd3 tables --runs {params.rows:q} --scores {input.scores:q} --paper {input.paper:q}"
+        "mgd3 tables --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q}) --paper {input.paper:q}"
         " --reported {input.reported:q} --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
 
 
@@ -57,7 +57,7 @@ rule cost:
     params:
         rows=labels_of(CONFIG.runs),
     shell:
-        "mgd3 cost --runs {params.rows:q} --scores {input.scores:q} --output {output.csv:q}"
+        "mgd3 cost --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q}) --output {output.csv:q}"
         " > {log:q} 2>&1"
 
 
@@ -83,7 +83,7 @@ rule claims:
         rows=labels_of(CONFIG.runs),
         title=CONFIG.name,
     shell:
-        "mgd3 claims --runs {params.rows:q} --scores {input.scores:q} --costs {input.costs:q}"
+        "mgd3 claims --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q}) --costs {input.costs:q}"
         " --ledger {input.ledger:q} --paper {input.paper:q} --title {params.title:q}"
         " --output {output.csv:q} > {log:q} 2>&1"
 
@@ -106,7 +106,7 @@ rule settings_table:
     params:
         rows=rows_of(CONFIG.runs),
     shell:
-        "mgd3 settings-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
+        "mgd3 settings-table @<(printf '%s\\0' {input:q}) --runs @<(printf %s {params.rows:q}) --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule tables_page:
@@ -244,7 +244,7 @@ rule gallery_page:
         rows=rows_of(LAYOUT.distilling),
         title=CONFIG.name,
     shell:
-        "mgd3 gallery {input.results:q} --exhibits {input.exhibits:q} --runs {params.rows:q}"
+        "mgd3 gallery {input.results:q} --exhibits {input.exhibits:q} --runs @<(printf %s {params.rows:q})"
         " --title {params.title:q} --output {output.page:q} --small {output.small:q} > {log:q} 2>&1"
 
 

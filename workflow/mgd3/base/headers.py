@@ -32,6 +32,8 @@ _SEAL = re.compile(rf"{_PREFIX}([0-9a-f]{{64}})".encode())
 # The seal of a JSON file stands in its first bytes.
 _JSON_HEAD = 256
 _CHUNK = 1 << 22
+# Of files that have a header.
+SUFFIXES = (".safetensors", ".parquet", ".json")
 # At the end of a component, or before its suffix.
 _DIGITS = re.compile(rf"[^~]~([0-9a-f]{{{SHORT}}})(?![0-9a-f])")
 # Folders above a file in which its identity may stand: `text_encoder/model.safetensors`.
@@ -120,7 +122,7 @@ def check_path(path: Path) -> None:
 def _check_in(folder: Path, path: Path, digits: str) -> None:
     """A file in a folder of one identity: it has a header of its own, or the folder has one."""
     header = folder / FOLDER_HEADER
-    if not header.is_file():
+    if not header.is_file() or path.name == FOLDER_HEADER:
         check(path, digits)
         return
     found = identity_of(header)

@@ -29,8 +29,10 @@ class Show(Command):
     results: Annotated[formats.AnyFile, Positional(), "a results.csv"]
 
     def run(self) -> None:
+        from ..base.records import sound_hash
         from ..reporting.tables import print_table
 
+        sound_hash(self.results)
         print_table(self.results)
 
 

@@ -47,12 +47,14 @@ class Kind:
     Attributes:
         setting: whether the value is a setting of the job, which its record tells.
         many: whether it takes several texts.
+        long: whether a text may be long.
         flag: whether it takes none: it is there or not.
         shows: what `--help` shows for the value.
     """
 
     setting = True
     many = False
+    long = False
     flag = False
     shows = "TEXT"
 
@@ -105,6 +107,7 @@ class Field:
         if self.kind.flag:
             return given
         texts = [given] if isinstance(given, str) else list(given)  # type: ignore[arg-type]
+        texts = [part for text in texts for part in self._written_out(text)]
         values = []
         for text in texts:
             try:
@@ -115,6 +118,18 @@ class Field:
                 what = f"argument {self.flag}: {shortened(text)} {error.what}"
                 raise UserError(what, error.mend) from error
         return values if self.kind.many else values[0]
+
+    def _written_out(self, text: str) -> list[str]:
+        """`@FILE` stands for what a file holds, as a command line ends at 2 MB: of a list its
+        values, with a zero byte behind each."""
+        if not text.startswith("@") or not (self.kind.many or self.kind.long):
+            return [text]
+        try:
+            held = Path(text[1:]).read_bytes().decode()
+        except (OSError, ValueError) as error:
+            what = f"argument {self.flag}: cannot read {shortened(text[1:])}: {error}"
+            raise UserError(what, "name a file, or write the value out") from error
+        return [part for part in held.split("\0") if part] if self.kind.many else [held]
 
     def check(self, value: Any) -> None:
         for one in value if self.kind.many else [value]:
@@ -189,7 +204,7 @@ class Contract:
 class Described(Kind):
     """An identity as its description, which `mgd3.base.identity` reads back."""
 
-    setting, shows = False, "JSON"
+    setting, long, shows = False, True, "JSON"
 
     def read(self, text: str) -> Identity:
         try:
@@ -211,6 +226,7 @@ class Job(Contract):
             not encode ImageNet again.
         keeps_freed_memory: see `mgd3.base.device.keep_freed_memory`; for jobs that train or sample.
         online: it fetches.
+        reads_images: it reads images of the data set, which must be those of its plan.
         identity: what it makes, as the planner says; it stands in the headers of what is written.
         made: while it runs, what is known beforehand of its record.
     """
@@ -218,6 +234,7 @@ class Job(Contract):
     version: ClassVar[int] = 0
     keeps_freed_memory: ClassVar[bool] = False
     online: ClassVar[bool] = False
+    reads_images: ClassVar[bool] = False
     identity: Annotated[Identity | None, Described()] = None
     made: Mapping[str, Any]
 
@@ -226,6 +243,7 @@ class Job(Contract):
         version: int | None = None,
         keeps_freed_memory: bool = False,
         online: bool = False,
+        reads_images: bool = False,
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
@@ -234,6 +252,7 @@ class Job(Contract):
         if version is not None:
             cls.version = version
         cls.keeps_freed_memory, cls.online = keeps_freed_memory, online
+        cls.reads_images = reads_images
 
     def files_read(self) -> list[Path]:
         """The files it reads."""

@@ -140,7 +140,7 @@ class Json(Kind):
         more: what else must hold: of a value, a clause that says what is wrong, or None.
     """
 
-    shows = "JSON"
+    long, shows = True, "JSON"
 
     def __init__(
         self, shape: Any, says: str, more: Callable[[Any], str | None] | None = None

@@ -51,7 +51,7 @@ class _Training(Job):
     index: formats.Index
 
 
-class TrainVae(_Training, version=1, keeps_freed_memory=True):
+class TrainVae(_Training, version=1, keeps_freed_memory=True, reads_images=True):
     """Train a small VAE."""
 
     generator: Annotated[str, Registered(_trained), "a name of the registry"]
@@ -68,7 +68,7 @@ class TrainVae(_Training, version=1, keeps_freed_memory=True):
         train_vae(dataset, self.index, recipe, self.folder, pick_device(self.device))
 
 
-class TrainGenerator(_Training, version=2, keeps_freed_memory=True):
+class TrainGenerator(_Training, version=2, keeps_freed_memory=True, reads_images=True):
     """Train a small DiT on its latents."""
 
     vae: folders.GeneratorsVae
@@ -87,7 +87,7 @@ class TrainGenerator(_Training, version=2, keeps_freed_memory=True):
         train_generator(dataset, self.index, recipe, self.vae, self.folder, device)
 
 
-class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True):
+class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True, reads_images=True):
     """Go on training a DiT on a data set."""
 
     base: folders.Base
@@ -141,7 +141,7 @@ class Convert(Command):
         return convert_dit(self.checkpoint, self.vae, self.folder, self.heads)
 
 
-class Latents(Job, version=3, keeps_freed_memory=True):
+class Latents(Job, version=3, keeps_freed_memory=True, reads_images=True):
     """Encode the train images of some classes."""
 
     dataset: fields.Dataset
