@@ -45,6 +45,10 @@ include: "workflow/rules/tuning.smk"
 include: "workflow/rules/figures.smk"
 
 
+if PLANNING:
+    tell_jobs(PLAN, FOUND.save())
+
+
 localrules:
     all,
     view,

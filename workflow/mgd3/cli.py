@@ -108,7 +108,9 @@ def run(stage: Contract) -> int:
         from .base.artifacts import making, save_folder_header
 
         job.made, folder = made, job.headed_folder()
-        with making(None if folder else job.identity):
+        # Its identity holds all versions; a job that is not told it has at least its stage's.
+        own = job.identity.digest if job.identity else f"{job.stage}, version {job.version}"
+        with making(None if folder else job.identity, own):
             status = job.run() or 0
         if job.identity and job.reads_images:
             from .stages.unchanged import require_planned_images

@@ -13,7 +13,7 @@ from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES
 from mgd3.planning.config import preflight, resolve
 from mgd3.planning.layout import ANY_DATASET, FLIPS, SPACES, Layout
 from mgd3.planning.notes import notes
-from mgd3.planning.overrides import reread
+from mgd3.planning.overrides import PLAN, reread
 from mgd3.planning.reading import require_strict
 from mgd3.planning.user_files import UserFiles
 from mgd3.planning.why import changes
@@ -30,7 +30,9 @@ try:
             print(f"note: {note}", file=sys.stderr)
         require_writable("results")
         require_writable(CONFIG.cache_dir)
-    LAYOUT = Layout(CONFIG, Path(workflow.basedir), UserFiles())
+    # A job elsewhere is told what its plan found.
+    FOUND = UserFiles(plan=None if PLANNING else config.get(PLAN))
+    LAYOUT = Layout(CONFIG, Path(workflow.basedir), FOUND)
     if PLANNING:
         for change in changes(LAYOUT):
             print(f"note: {change}", file=sys.stderr)

@@ -179,18 +179,29 @@ def _require(path: str | Path, kind: str, expecting: Identity | str | None = Non
     return found
 
 
-# What the job that is running makes.
+# What the job that is running makes, and what tells it from others.
 _MAKING: ContextVar[Identity | None] = ContextVar("making", default=None)
+_JOB: ContextVar[str] = ContextVar("job", default="")
 
 
 @contextmanager
-def making(identity: Identity | None) -> Iterator[None]:
-    """Artefacts that are saved inside the block have this identity where they are given none."""
-    token = _MAKING.set(identity)
+def making(identity: Identity | None, job: str = "") -> Iterator[None]:
+    """Artefacts that are saved inside the block have this identity where they are given none.
+
+    Args:
+        job: what tells the job from others: unfinished work of another is not gone on with.
+    """
+    tokens = _MAKING.set(identity), _JOB.set(job)
     try:
         yield
     finally:
-        _MAKING.reset(token)
+        _MAKING.reset(tokens[0])
+        _JOB.reset(tokens[1])
+
+
+def running_job() -> str:
+    """What tells the job that is running from others; "" outside of one."""
+    return _JOB.get()
 
 
 def _header(metadata: Mapping[str, Any], identity: Identity | None) -> dict[str, Any]:

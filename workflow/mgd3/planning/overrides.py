@@ -19,6 +19,8 @@ from .reading import read_yaml
 from .schema import SET
 
 PRESET = "preset"
+# What the planning process found out, for its jobs elsewhere: see `planning.user_files`.
+PLAN = "plan_file"
 # Keys of a configuration, and of an entry of `evaluation`, that hold lists.
 _LISTS = ("datasets", "ipc", "generation_seeds", "runs", "evaluation", "tuning")
 _NETWORKS = "networks"
@@ -96,7 +98,8 @@ def applied(raw: Any) -> Any:
             else e
             for e in evaluation
         ]
-    config.pop(PRESET, None)  # has been read
+    for key in (PRESET, PLAN):  # have been read
+        config.pop(key, None)
     chosen = config.pop(SET, None)
     if chosen is None or not isinstance(config.get("runs"), list):
         return config
