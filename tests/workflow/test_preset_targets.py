@@ -1,4 +1,4 @@
-"""`snakemake --config preset=ablation-ipc`: a preset by its name, of which jobs elsewhere are told."""
+"""`snakemake --config preset=ablation-ipc`: a preset by its name."""
 
 from __future__ import annotations
 

@@ -143,5 +143,5 @@ rule metrics:
     input:
         rules.view.output,
         LAYOUT.target("metrics"),
-        rules.measures_table.output,
-        rules.claims_of_measures.output,
+        rules.measures_table.output if LAYOUT.measures else [],
+        rules.claims_of_measures.output if LAYOUT.measures else [],
