@@ -61,8 +61,9 @@ plan: $(STAMP)
 	@mgd3 plan config.yaml $(CONFIG)
 
 QUICK := not slow and not analysis and not faults and not browser and not slurm
+# Files with runs of the workflow first: what is short fills the end.
 test: $(STAMP)
-	$(PYTEST) -q -n $(CORES) --dist loadfile -m "$(QUICK)"
+	$(PYTEST) -q -n $(CORES) --dist loadfile --no-loadscope-reorder -m "$(QUICK)" tests/workflow tests/unit
 
 # The inner loop: what needs no training and no generator.
 FAST := $(addprefix tests/unit/,base data discovery networks planning reporting stages)

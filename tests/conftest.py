@@ -21,7 +21,7 @@ _ENVIRONMENT = dict(os.environ)
 _NUMERIC = frozenset(
     f"test_{name}.py"
     for name in (
-        "augment", "d4m", "dsa", "evaluate_stage", "finetuning", "generator_training",
+        "augment", "d4m", "dc", "dsa", "evaluate_stage", "finetuning", "generator_training",
         "generators", "golden", "guidance", "ldm", "manifold", "matching", "minmax", "modes",
         "pipelines", "priors", "resampling", "sampling", "sre2l", "stable_diffusion", "synthesis",
         "teachers", "training", "trajectories",

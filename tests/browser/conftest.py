@@ -16,14 +16,13 @@ CONFIG = tiny(
     runs=[{"method": "random"}, {"method": "mgd3", "lambda": 1, "t_sg": 2, **_MNIST}],
     resources={"device": "cpu", "batch": "auto", "classes_per_block": "auto"},
 )
-_LONG, _SHORT = "StepBudget(steps=300, min_epochs=30)", "StepBudget(steps=10, min_epochs=10)"
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """Real digits, sampled and trained on for seconds; `report.html` in its folder."""
     place = Workplace.make(tmp_path_factory.mktemp("browser") / "made")
-    place.edit("workflow/mgd3/evaluation/protocols/hard.py", _LONG, _SHORT)
+    place.shorten()
     place.run(CONFIG, "all", "gallery")
     status, output = place.snakemake(CONFIG, "all", "gallery", "--report", "report.html")
     assert status == 0, output

@@ -50,6 +50,7 @@ def with_lines_changed(place: Workplace) -> None:
 def make_place(path: Path) -> Workplace:
     """A workplace whose `mgd3` also writes down what each of its runs saw."""
     place = Workplace.make(path)
+    place.shorten()
     with_lines_changed(place)
     tools = path / "tools"
     tools.mkdir()

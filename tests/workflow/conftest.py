@@ -11,8 +11,9 @@ from workplace import Workplace, tiny
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """The small workflow, run to its end. Only for dry runs: to run more, take `again`."""
+    """The small workflow, trained briefly, run to its end. Only for dry runs: `again` runs more."""
     place = Workplace.make(tmp_path_factory.mktemp("workflow") / "finished")
+    place.shorten()
     place.run(tiny())
     return place
 
@@ -25,5 +26,7 @@ def again(finished: Workplace, tmp_path: Path) -> Workplace:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Workplace:
-    """The workflow with nothing run yet."""
-    return Workplace.make(tmp_path / "fresh")
+    """The workflow with nothing run yet, and short trainings."""
+    place = Workplace.make(tmp_path / "fresh")
+    place.shorten()
+    return place

@@ -39,6 +39,7 @@ def config(*names: str, **changes: Any) -> dict[str, Any]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """ImageNette from its folder to the table, with a DiT of ImageNet's 1,000 label rows."""
     place = Workplace.make(tmp_path_factory.mktemp("imagenet") / "place")
+    place.shorten()
     make_imagenet(place.path / "data" / "imagenet", [*NETTE, *WOOF], train=4)
     make_dit_folder(place.path / "dit", num_classes=1000)
     place.run(config("imagenette"))

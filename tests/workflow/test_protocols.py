@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from workplace import Workplace, own_config, own_images
 
 
-def test_glads_networks_and_the_full_data_set_run_end_to_end(fresh: Workplace) -> None:
+@pytest.mark.slow
+def test_glads_networks_and_the_full_data_set_run_end_to_end(tmp_path: Path) -> None:
+    fresh = Workplace.make(tmp_path / "fresh")  # with whole trainings: accuracy is looked at
     own_images(fresh.path / "own images", {"one": 12, "two": 12})
     own_images(fresh.path / "own images", {"one": 4, "two": 4}, folder="val")
     networks = ["alexnet", "vgg11", "resnet18", "vit"]

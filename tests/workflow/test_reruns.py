@@ -56,6 +56,7 @@ def test_a_finished_run_has_nothing_to_do(finished: Workplace) -> None:
     assert json.loads(made["settings"]) == resolve(tiny()).runs[MGD3_RUN].settings
 
 
+@pytest.mark.slow
 def test_one_more_lambda_makes_its_own_files_only(again: Workplace) -> None:
     before, rows = again.times(), results(again)
     config = tiny_mgd3(**{"lambda": [0.1, 0.3]})
@@ -122,6 +123,7 @@ def test_metrics_measure_every_run_and_make_nothing_else_again(again: Workplace)
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_block_size_regroups_jobs_and_keeps_the_images(again: Workplace) -> None:
     config = tiny(resources={"device": "cpu", "batch": "auto", "classes_per_block": 10})
     assert again.planned(config) == {}, "a set is the same, however it was cut"
@@ -137,6 +139,7 @@ def test_block_size_regroups_jobs_and_keeps_the_images(again: Workplace) -> None
     assert (difference == 0).mean() >= 0.999
 
 
+@pytest.mark.slow
 def test_export_writes_what_others_can_read(again: Workplace) -> None:
     assert again.planned(tiny(), "export") == {"export_set": 4, "export": 1}
     layout = Layout(resolve(tiny()), ROOT)
@@ -165,6 +168,7 @@ def _sampling(process: psutil.Process, log: Path) -> psutil.Process:
     raise AssertionError(f"no sampling job was seen; its log: {log.read_text()}")
 
 
+@pytest.mark.slow
 def test_a_killed_job_leaves_nothing_that_looks_finished(again: Workplace) -> None:
     config = tiny_mgd3(steps=900)
     target = mgd3_block(config)
@@ -180,6 +184,7 @@ def test_a_killed_job_leaves_nothing_that_looks_finished(again: Workplace) -> No
     assert len(load_file(again.path / target)) == 5
 
 
+@pytest.mark.slow
 def test_own_images_run_end_to_end(fresh: Workplace) -> None:
     classes = {"one": 30, """it's "two" & more""": 30, "drei größer": 30}
     own_images(fresh.path / "own images", classes)

@@ -51,7 +51,11 @@ def timed(place: Workplace, *arguments: Any) -> tuple[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("size", "samples"), [("auto", {10: 10, 50: 50}), (BLOCK, {10: 100, 50: 100})]
+    ("size", "samples"),
+    [
+        ("auto", {10: 10, 50: 50}),
+        pytest.param(BLOCK, {10: 100, 50: 100}, marks=pytest.mark.slow),
+    ],
 )
 def test_imagenet_1k_is_planned_in_seconds(fresh: Workplace, root: Path, size, samples) -> None:
     output, seconds = timed(fresh, imagenet1k(root, size), "--dry-run")
@@ -64,6 +68,7 @@ def test_imagenet_1k_is_planned_in_seconds(fresh: Workplace, root: Path, size, s
     assert seconds < SLOWEST_PLAN
 
 
+@pytest.mark.slow
 def test_a_finished_imagenet_1k_is_seen_in_seconds(fresh: Workplace, root: Path) -> None:
     config = imagenet1k(root)
     output, _ = timed(fresh, config, "--dry-run")

@@ -11,14 +11,6 @@ from PIL import Image
 from mgd3.data.imagenet import subsets
 from workplace import Workplace, tiny
 
-# A few steps instead of the small protocols' hundred: in a copy of the package, as a user would.
-SHORTER = {
-    "workflow/mgd3/teachers/__init__.py": ("steps=150, min_epochs=3", "steps=4, min_epochs=1"),
-    "workflow/mgd3/evaluation/protocols/soft.py": (
-        "StepBudget(steps=100, min_epochs=30)",
-        "StepBudget(steps=2, min_epochs=2)",
-    ),
-}
 NETWORKS = {"networks": ["conv3"], "training_seeds": 1}
 
 
@@ -30,11 +22,11 @@ def soft(**changes):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, dict[str, int]]:
     place = Workplace.make(tmp_path_factory.mktemp("soft") / "run")
-    for file, (old, new) in SHORTER.items():
-        place.edit(file, old, new)
+    place.shorten()
     return place, place.run(soft())
 
 
+@pytest.mark.slow
 def test_one_teacher_serves_both_protocols(run):
     place, jobs = run
     assert (jobs["train_teacher"], jobs["relabel"], jobs["evaluate"]) == (1, 1, 2)
@@ -43,6 +35,7 @@ def test_one_teacher_serves_both_protocols(run):
     assert set(card["accuracy"]) == {"validation", "test"} and len(card["classes"]) == 10
 
 
+@pytest.mark.slow
 def test_the_table_counts_the_stored_labels(run):
     place, _ = run
     table = pd.read_csv(place.path / "results/reports/tiny/tables/results.csv")
@@ -56,6 +49,7 @@ def test_the_table_counts_the_stored_labels(run):
     assert "400 B" in text
 
 
+@pytest.mark.slow
 def test_another_training_seed_labels_nothing_anew(run):
     place, _ = run
     config = soft()
@@ -65,12 +59,14 @@ def test_another_training_seed_labels_nothing_anew(run):
     assert jobs["evaluate"] == 2 and not {"relabel", "train_teacher", "sample"} & set(jobs)
 
 
+@pytest.mark.slow
 def test_another_set_is_labelled_by_the_same_teacher(run):
     place, _ = run
     jobs = place.planned(soft(generation_seeds=[0, 1]))
     assert (jobs["relabel"], jobs["evaluate"]) == (1, 2) and "train_teacher" not in jobs
 
 
+@pytest.mark.slow
 def test_a_protocol_alone_asks_only_for_what_it_needs(run):
     place, _ = run
     config = soft(generation_seeds=[7])

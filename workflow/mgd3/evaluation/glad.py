@@ -1,6 +1,6 @@
-"""Training as GLaD's cross-architecture evaluation: `evaluate_synset` of GeorgeCazenavette/glad.
+"""Training as `evaluate_synset` of VICO-UoE/DatasetCondensation, and GLaD's descendant of it.
 
-The weights are averaged once an epoch, and the averaged network is tested.
+GLaD averages the weights once an epoch and tests the averaged network (GeorgeCazenavette/glad).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..networks.architectures import create_network
 from ..networks.augment import normalise
 from ..networks.dsa import apply_dsa, draw_dsa_epoch
 from .loop import Autocast, Learner, Split, Training, fit, say, sgd, training_state
-from .protocols import GladPlan, GladProtocol
+from .protocols import DcPlan, DcProtocol, GladPlan, GladProtocol
 from .single import batch_sizes
 
 
@@ -29,8 +29,8 @@ def train_network(
     test: Split,
     validation: Split | None,
     *,
-    protocol: GladProtocol,
-    plan: GladPlan,
+    protocol: GladProtocol | DcProtocol,
+    plan: GladPlan | DcPlan,
     network: str,
     num_classes: int,
     generation_seed: int,
@@ -40,7 +40,7 @@ def train_network(
     fingerprint: str = "",
     report: Callable[[str], None] = say,
 ) -> Training:
-    """Train `network` on `train` and test its averaged weights at the end: see `hard`.
+    """Train `network` on `train` and test it, or its averaged weights, at the end: see `hard`.
 
     Raises:
         UserError: the network does not fit the image size, or the loss is not finite.
@@ -61,6 +61,8 @@ def train_network(
         def train_epoch(epoch: int) -> Tensor:
             for group in optimiser.param_groups:
                 group["lr"] = rates[epoch]
+            if epoch in plan.restarts:
+                optimiser.state.clear()
             generator = torch_generator(Draw.TRAIN, *seeds, "augmentation", epoch)
             draws = draw_dsa_epoch(len(train), size, sizes, protocol.operations, generator)
             draws = draws.to(device)

@@ -24,6 +24,7 @@ CUTOUT_SIDE = 0.5  # of the side
 LARGEST_SCALE = 1.2
 LARGEST_ANGLE = 15.0  # degrees
 _COLUMNS = 3
+AS_IT_IS = "none"
 
 
 def _share(size: int, share: float) -> int:
@@ -156,10 +157,16 @@ def draw_dsa_epoch(
     operations: Sequence[str],
     generator: torch.Generator,
 ) -> DsaEpoch:
-    """Draw one epoch: n images of size x size pixels, in batches as `Tensor.split` makes them."""
+    """Draw one epoch: n images of size x size pixels, in batches as `Tensor.split` makes them.
+
+    Without operations the images of a batch stay as they are.
+    """
     order = torch.randperm(n, generator=generator)
     names, parameters = [], torch.zeros(n, _COLUMNS)
     for rows in parameters.split(batch_size):
+        if not operations:
+            names.append(AS_IT_IS)
+            continue
         names.append(operations[int(torch.randint(len(operations), (), generator=generator))])
         drawn = OPERATIONS[names[-1]][0](len(rows), size, generator)
         rows[:, : drawn.shape[1]] = drawn
@@ -170,7 +177,9 @@ def apply_dsa(images: Tensor, operation: str, parameters: Tensor) -> Tensor:
     """One batch: normalised float [N, 3, S, S] -> the same shape.
 
     Args:
-        operation: key of `OPERATIONS`.
+        operation: key of `OPERATIONS`, or `AS_IT_IS`.
         parameters: rows of `DsaEpoch.parameters`, [N, 3].
     """
+    if operation == AS_IT_IS:
+        return images
     return OPERATIONS[operation][1](images, parameters)

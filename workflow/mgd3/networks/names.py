@@ -71,6 +71,8 @@ NETWORKS: dict[str, dict[str, Network]] = {
             for depth in (3, 4, 5, 6)
         },
     },
+    # DatasetCondensation's, with instance norm.
+    "dc": {"convnet3": Network("convnet", 8, {"depth": 3, "width": 128})},
     # GLaD's, with instance norm where there is a norm.
     "glad": {
         "alexnet": Network("glad_alexnet", 8),

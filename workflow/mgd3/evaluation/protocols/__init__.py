@@ -21,6 +21,7 @@ from .base import (
     Resize,
     StepBudget,
 )
+from .dc import DC_PROTOCOLS, DcPlan, DcProtocol
 from .glad import DSA_OPERATIONS, GLAD_PROTOCOLS, GladPlan, GladProtocol
 from .hard import HARD_PROTOCOLS, Augmentation, HardPlan, HardProtocol
 from .soft import SOFT_PROTOCOLS, SoftPlan, SoftProtocol
@@ -29,6 +30,8 @@ __all__ = [
     "DSA_OPERATIONS",
     "PROTOCOLS",
     "Augmentation",
+    "DcPlan",
+    "DcProtocol",
     "EpochTable",
     "GladPlan",
     "GladProtocol",
@@ -47,7 +50,7 @@ __all__ = [
 
 
 def _own() -> dict[str, Callable[[], Protocol]]:
-    every = (*HARD_PROTOCOLS, *SOFT_PROTOCOLS, *GLAD_PROTOCOLS)
+    every = (*HARD_PROTOCOLS, *SOFT_PROTOCOLS, *GLAD_PROTOCOLS, *DC_PROTOCOLS)
     return own_entries({protocol.name: protocol for protocol in every})
 
 

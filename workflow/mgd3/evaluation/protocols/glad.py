@@ -44,6 +44,11 @@ class GladPlan:
             rates.append(self.optimiser.learning_rate * factor)
         return rates
 
+    @property
+    def restarts(self) -> tuple[int, ...]:
+        """Epochs at whose start the momentum is forgotten: none."""
+        return ()
+
     def decays(self) -> list[float]:
         """The decay of the averaged weights at each epoch's end, [epochs]; 0 copies the weights.
 
