@@ -14,8 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from mgd3.planning.config import resolve
-from mgd3.planning.layout import Layout
-from workplace import MGD3_RUN, ROOT, Workplace, own_config, own_images, tiny, tiny_mgd3
+from workplace import MGD3_RUN, Workplace, own_config, own_images, tiny, tiny_mgd3
 
 # Reports lie in a folder of their own for each configuration, four grids of images among them.
 REPORT = {
@@ -28,15 +27,13 @@ ONE_MORE = {**MADE, **REPORT, "grid": 5}
 ONE_OTHER = {**MADE, **REPORT}
 
 
-def mgd3_folder(config: dict[str, Any], run: int = MGD3_RUN) -> str:
-    layout = Layout(resolve(config), ROOT)
-    slug = layout.config.runs[run].slug
-    return str(Path(layout.distilled("digits", slug, 2, 0, "images.safetensors")).parent)
+def mgd3_folder(place: Workplace, config: dict[str, Any]) -> str:
+    (folder,) = place.paths(config, "collect", f"/{resolve(config).runs[MGD3_RUN].slug}/")
+    return folder
 
 
-def mgd3_block(config: dict[str, Any], number: int = 0) -> str:
-    layout = Layout(resolve(config), ROOT)
-    return layout.block("digits", layout.config.runs[MGD3_RUN].slug, 2, 0, number)
+def mgd3_block(place: Workplace, config: dict[str, Any]) -> str:
+    return place.paths(config, "sample", f"/{resolve(config).runs[MGD3_RUN].slug}/")[0]
 
 
 def results(place: Workplace) -> list[dict[str, str]]:
@@ -51,7 +48,7 @@ def test_a_finished_run_has_nothing_to_do(finished: Workplace) -> None:
     assert len({row["run"] for row in results(finished)}) == 4
     with (finished.path / "results/reports/tiny/tables/settings.csv").open() as file:
         (made,) = (row for row in csv.DictReader(file) if row["method"] == "mgd3")
-    images = finished.path / mgd3_folder(tiny()) / "images.safetensors"
+    images = finished.path / mgd3_folder(finished, tiny()) / "images.safetensors"
     assert made["set_sha256"] == hashlib.sha256(images.read_bytes()).hexdigest()
     assert json.loads(made["settings"]) == resolve(tiny()).runs[MGD3_RUN].settings
 
@@ -127,7 +124,7 @@ def test_metrics_measure_every_run_and_make_nothing_else_again(again: Workplace)
 def test_block_size_regroups_jobs_and_keeps_the_images(again: Workplace) -> None:
     config = tiny(resources={"device": "cpu", "batch": "auto", "classes_per_block": 10})
     assert again.planned(config) == {}, "a set is the same, however it was cut"
-    target = f"{mgd3_folder(config)}/images.safetensors"
+    target = f"{mgd3_folder(again, config)}/images.safetensors"
     before = load_file(again.path / target)
     (again.path / target).unlink()
     assert again.run(config, target) == {"sample": 1, "collect": 1}
@@ -142,9 +139,10 @@ def test_block_size_regroups_jobs_and_keeps_the_images(again: Workplace) -> None
 @pytest.mark.slow
 def test_export_writes_what_others_can_read(again: Workplace) -> None:
     assert again.planned(tiny(), "export") == {"export_set": 4, "export": 1}
-    layout = Layout(resolve(tiny()), ROOT)
-    folder = layout.exported("digits", layout.config.runs[MGD3_RUN].slug, 2, 0)
-    assert again.run(tiny(), f"{folder}/README.md") == {"export_set": 1}
+    again.run(tiny(), "export")
+    slug = resolve(tiny()).runs[MGD3_RUN].slug
+    (found,) = (again.path / "results/digits/exported" / slug / "ipc2").iterdir()
+    folder = str(found.relative_to(again.path))
     images = sorted((again.path / folder / "images").rglob("*.png"))
     assert [f"{f.parent.name}/{f.stem}" for f in images] == [
         f"digit-{d}/{k}" for d in range(10) for k in range(2)
@@ -171,7 +169,7 @@ def _sampling(process: psutil.Process, log: Path) -> psutil.Process:
 @pytest.mark.slow
 def test_a_killed_job_leaves_nothing_that_looks_finished(again: Workplace) -> None:
     config = tiny_mgd3(steps=900)
-    target = mgd3_block(config)
+    target = mgd3_block(again, config)
     folder, name = Path(target).parent, Path(target).name
     log = again.path / f"results/logs/digits/{folder.parts[3]}/ipc2_gen0_{Path(target).stem}.log"
     process = again.start(config, target)
