@@ -12,6 +12,7 @@ from PIL import Image
 
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 from workplace import Workplace, own_config, own_images
 
 pytestmark = pytest.mark.faults
@@ -71,7 +72,7 @@ def test_data_that_changes_under_its_index(
     own_images(place.path / "own images", {"one": 30, "two": 30})
     config = own_config(ipc=[1])
     monkeypatch.chdir(place.path)
-    index = Layout(resolve(config), place.path).index("own")
+    index = Layout(resolve(config), place.path, VERSIONS).index("own")
     place.run(config, index)
     for image in sorted((place.path / "own images/train/two").iterdir())[::2]:
         if change == "replaced":

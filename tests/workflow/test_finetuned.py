@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from mgd3.base.artifacts import save_folder_header
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 from twins import make_dit, make_scheduler
 from workplace import Workplace, own_config, own_images
 
@@ -35,7 +36,7 @@ def test_own_classes_through_a_fine_tuned_generator(fresh: Workplace) -> None:
     dit = make_dit(num_classes=1000, sample_size=32)
     DiTPipeline(dit, vae, make_scheduler()).save_pretrained(folder)
     (folder / "fetched.json").write_text("{}")
-    dataset, hub = resolve(config).datasets[0].name, Layout(resolve(config), fresh.path)
+    dataset, hub = resolve(config).datasets[0].name, Layout(resolve(config), fresh.path, VERSIONS)
     save_folder_header(folder, hub.ids.generator(dataset, "dit"))
     (made,) = fresh.paths(config, "collect")
     target = f"{made}/images.safetensors"

@@ -18,6 +18,7 @@ from mgd3.planning.reading import require_strict
 from mgd3.planning.user_files import UserFiles
 from mgd3.planning.why import changes
 from mgd3.planning.wiring import Wiring, compact, labels_of, rows_of
+from mgd3.stages import VERSIONS
 from mgd3.teachers import IMAGENET, TEACHER_FILES, TEACHERS
 
 try:
@@ -32,7 +33,7 @@ try:
         require_writable(CONFIG.cache_dir)
     # A job elsewhere is told what its plan found.
     FOUND = UserFiles(plan=None if PLANNING else config.get(PLAN))
-    LAYOUT = Layout(CONFIG, Path(workflow.basedir), FOUND)
+    LAYOUT = Layout(CONFIG, Path(workflow.basedir), VERSIONS, FOUND)
     if PLANNING:
         for change in changes(LAYOUT):
             print(f"note: {change}", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Judge, Layout
+from mgd3.stages import VERSIONS
 from workplace import ROOT, own_images, tiny
 
 MGD3 = {"method": "mgd3", "generator": "mnist-dit", "cfg": 1.5}
@@ -14,7 +15,7 @@ UNGUIDED = {"method": "unguided", "generator": "mnist-dit", "cfg": 1.5}
 
 
 def layout(*runs: dict[str, Any], **changes: Any) -> Layout:
-    return Layout(resolve(tiny(datasets=["mnist"], runs=list(runs), **changes)), ROOT)
+    return Layout(resolve(tiny(datasets=["mnist"], runs=list(runs), **changes)), ROOT, VERSIONS)
 
 
 def evaluated(*protocols: str) -> list[dict[str, Any]]:
@@ -36,11 +37,11 @@ def test_large_images_have_no_judge_unless_they_are_given_one(tmp_path: Path):
     own_images(tmp_path, {"one": 5, "two": 5}, "val")
     data = {"name": "own", "root": str(tmp_path), "size": 128}
     runs = [{"method": "random"}]
-    place = Layout(resolve(tiny(datasets=[data], runs=runs)), ROOT)
+    place = Layout(resolve(tiny(datasets=[data], runs=runs)), ROOT, VERSIONS)
     assert place.judge("own") is None
     assert place.verdicts("own", 2, 0) == place.verdict_on_originals("own") == []
     runs.append({"method": "herding", "teacher": "resnet18"})
-    place = Layout(resolve(tiny(datasets=[data], runs=runs)), ROOT)
+    place = Layout(resolve(tiny(datasets=[data], runs=runs)), ROOT, VERSIONS)
     assert place.judge("own") == Judge("own", "resnet18")
     assert len(place.verdicts("own", 2, 0)) == 2
 
@@ -52,7 +53,7 @@ def test_a_teacher_of_imagenet_is_asked_in_wnids(tmp_path: Path):
     data = {"name": "own", "root": str(tmp_path), "classes": str(tmp_path / "classes.tsv")}
     evaluation = [{"protocol": "soft-imagenet-teacher", "networks": ["conv3"]}]
     config = tiny(datasets=[data], runs=[{"method": "random"}], evaluation=evaluation)
-    judge = Layout(resolve(config), ROOT).judge("own")
+    judge = Layout(resolve(config), ROOT, VERSIONS).judge("own")
     assert judge == Judge("imagenet1k", "resnet18", ["n01440764", "n02102040"])
 
 

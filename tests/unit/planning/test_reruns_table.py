@@ -251,7 +251,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def layout_of(config: dict[str, Any]) -> Layout:
-    return Layout(resolve(config), ROOT)
+    return Layout(resolve(config), ROOT, VERSIONS)
 
 
 def finish(config: dict[str, Any]) -> None:

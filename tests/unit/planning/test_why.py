@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def layout(config: dict[str, Any]) -> Layout:
-    return Layout(resolve(config), ROOT)
+    return Layout(resolve(config), ROOT, VERSIONS)
 
 
 def make(config: dict[str, Any]) -> dict[str, list[Path]]:

@@ -13,17 +13,10 @@ import pytest
 from mgd3.base.errors import UserError
 from mgd3.base.shapes import misfit
 from mgd3.base.tables import read_csv
-from mgd3.planning.identities import REPORTING
+from mgd3.planning.identities import OWN
 from mgd3.stages import CONTRACTS, JOBS, VERSIONS
 from mgd3.stages.commands import stages_table
-from mgd3.stages.contract import Command, Job
-
-
-def is_report(name: str, job: type[Job]) -> bool:
-    """Whether a stage writes into the folder of a configuration's reports."""
-    family = job.__module__.rpartition(".")[2]
-    return (family == "reporting" and name != "export") or name.replace("-", "_") in REPORTING
-
+from mgd3.stages.contract import Command
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "workflow" / "rules"
@@ -31,7 +24,7 @@ RULES = ROOT / "workflow" / "rules"
 
 # Of these the path is of a folder that all configurations share, or a report's, of one identity
 # for all of them: what is fetched is checked, and reports follow from what they read.
-WITHOUT_IDENTITY = {"fetch-dataset", *(n for n, job in JOBS.items() if is_report(n, job))}
+WITHOUT_IDENTITY = {name for name in JOBS if name.replace("-", "_") not in OWN}
 
 
 def calls_of_rules() -> list[tuple[str, str, set[str]]]:

@@ -6,7 +6,7 @@ of a configuration makes anew is the difference of two graphs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from ..base.identity import Identity
 from .config import read_configs, resolve
 from .identities import identities_in
 from .layout import Layout
-from .user_files import UserFiles
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Node:
         return Path(self.path).exists()
 
 
-def layout_of(configs: Sequence[Path]) -> Layout:
+def layout_of(configs: Sequence[Path], versions: Mapping[str, int]) -> Layout:
     """The layout of the configuration that some files make, as `snakemake --configfile` does."""
-    return Layout(resolve(read_configs(configs)), Path.cwd(), UserFiles())
+    return Layout(resolve(read_configs(configs)), Path.cwd(), versions)
 
 
 def graph(layout: Layout) -> list[Node]:

@@ -24,7 +24,6 @@ from ..discovery import DISCOVERIES
 from ..evaluation.protocols import SoftProtocol, get_protocol
 from ..generators.registry import GENERATORS, VAE_FILES, GeneratorEntry, get_generator, slug_of
 from ..methods import METHODS, external
-from ..stages import JOBS, VERSIONS
 from ..teachers import IMAGENET, TEACHERS
 from .config import Config, Run
 from .owners import OWNERS, owner_version
@@ -32,8 +31,15 @@ from .tuning import Tuning, tunings
 
 # Classes per latent file. Not a setting: latents must not be made again for another block size.
 LATENT_BLOCK = 50
-# Stages that write what lies in the folder of the reports, beside those of `stages.reporting`.
-REPORTING = ("measure", "measures_table", "tune_report", "tune_surface")
+# Stages whose artefacts have identities of their own. Those of the others lie in the folder of the
+# reports, which is one artefact; but what is fetched from an archive is checked, and a view points.
+OWN = (
+    "index", "pixels", "fetch_generator", "train_vae", "train_generator", "finetune_generator",
+    "latents", "modes", "fetch_teacher", "train_teacher", "sample", "collect", "export", "relabel",
+    "evaluate", "embed", "judge", "judge_originals", "decode_modes", "trajectory", "tune_rung",
+    "tune_sample", "tune_proxy", "tune_train",
+)  # fmt: skip
+_NEITHER = ("fetch_dataset", "view")
 # Stages that train, and those whose choice follows from trainings.
 TRAININGS = ("train_vae", "train_generator", "finetune_generator", "train_teacher", "evaluate",
              "tune_report")  # fmt: skip
@@ -73,17 +79,36 @@ class Identities:
     """The identities of a configuration's artefacts.
 
     Runs, data sets and generators are given by their names in paths.
+
+    Args:
+        versions: of the stages.
     """
 
     def __init__(
-        self, config: Config, generators: Mapping[str, str], fingerprints: Fingerprints
-    ) -> None:
+        self, config: Config, generators: Mapping[str, str], versions: Mapping[str, int],
+        fingerprints: Fingerprints,
+    ) -> None:  # fmt: skip
+        self._versions = versions
         self._config, self._generators, self._fingerprints = config, generators, fingerprints
         self._datasets = {dataset.name: dataset for dataset in config.datasets}
         self._runs = {run.slug: run for run in config.runs}
         self.classes = {name: d.source.classes() for name, d in self._datasets.items()}
         self._kept: dict[tuple[Any, ...], Any] = {}
         self._timed: dict[str, bool] = {}
+
+    def _make(
+        self,
+        stage: str,
+        *,
+        owners: Sequence[Owner] = (),
+        settings: Mapping[str, Any] | None = None,
+        neutral: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Sources] | None = None,
+    ) -> Identity:
+        version = self._versions[stage]
+        return identity(
+            stage, version, owners=owners, settings=settings, neutral=neutral, inputs=inputs
+        )
 
     @cached_property
     def tunings(self) -> dict[str, Tuning]:
@@ -108,7 +133,7 @@ class Identities:
     @_once
     def index(self, dataset: str) -> Identity:
         of = self._datasets[dataset]
-        return _made(
+        return self._make(
             "index",
             settings={
                 "classes": bundle(self.classes[dataset]),
@@ -123,7 +148,7 @@ class Identities:
     def pixels(self, dataset: str, split: str, size: str) -> Identity:
         """Nothing else of the data set enters: neither its `size` nor `flip` is read."""
         settings = {"split": split, "size": size}
-        return _made("pixels", settings=settings, inputs={"index": self.index(dataset)})
+        return self._make("pixels", settings=settings, inputs={"index": self.index(dataset)})
 
     def _splits(self, dataset: str, splits: Sequence[str], size: str) -> dict[str, Identity]:
         """The real splits that a job reads; a validation split only where there is one."""
@@ -152,7 +177,7 @@ class Identities:
             # Fetched with the rest, or copied from the generator that was fine-tuned.
             return self.generator(dataset, generator)
         of = self._datasets[dataset]
-        return _made(
+        return self._make(
             "train_vae",
             settings={
                 "recipe": asdict(entry.recipe.vae),
@@ -171,7 +196,7 @@ class Identities:
             return self._fingerprints.files({file: folder / file for file in entry.files})
         if entry.hub:
             files = [asdict(of) for of in entry.hub]
-            return _made("fetch_generator", owners=owners, settings={"files": files})
+            return self._make("fetch_generator", owners=owners, settings={"files": files})
         of_dataset = (
             {"size": self._datasets[dataset].size, "flip": self._datasets[dataset].flip}
             if entry.of_dataset
@@ -179,7 +204,7 @@ class Identities:
         )
         if entry.finetune is not None:
             base = entry.finetune.base
-            return _made(
+            return self._make(
                 "finetune_generator",
                 owners=owners,
                 settings={"recipe": asdict(entry.finetune), **of_dataset},
@@ -190,7 +215,7 @@ class Identities:
                 },
             )
         if entry.recipe is not None:
-            return _made(
+            return self._make(
                 "train_generator",
                 owners=owners,
                 settings={
@@ -213,7 +238,7 @@ class Identities:
         """A block of latents through a generator's VAE. It depends on its own classes only."""
         encoder, of = self.encoder(generator), self._datasets[dataset]
         entry = self._entry(encoder)
-        return _made(
+        return self._make(
             "latents",
             owners=[_owner("generator", entry.family)],
             settings={
@@ -259,7 +284,7 @@ class Identities:
     ) -> Identity:  # fmt: skip
         """k = IPC modes per class."""
         mirrored = self.all_latents(dataset, generator, True) if flips else {}
-        return _made(
+        return self._make(
             "modes",
             owners=[_owner("discovery", discovery)],
             settings={
@@ -290,7 +315,7 @@ class Identities:
     def teacher(self, trained_on: str, teacher: str) -> Identity:
         if trained_on == IMAGENET:
             recipe = {"weights": TEACHERS[teacher].pretrained}
-            return _made("fetch_teacher", owners=[_owner("teacher", teacher)], settings=recipe)
+            return self._make("fetch_teacher", owners=[_owner("teacher", teacher)], settings=recipe)
         return self._trained_teacher(trained_on, teacher, ("test", "validation"))
 
     @_once
@@ -300,7 +325,7 @@ class Identities:
 
     def _trained_teacher(self, dataset: str, teacher: str, splits: Sequence[str]) -> Identity:
         recipe = TEACHERS[teacher]
-        return _made(
+        return self._make(
             "train_teacher",
             owners=[_owner("teacher", teacher)],
             settings={"recipe": recipe.settings(), "flip": self._datasets[dataset].flip},
@@ -342,7 +367,7 @@ class Identities:
         owners = [_owner("method", run.method)]
         if run.generator:
             owners.append(_owner("generator", self._entry(slug_of(run.generator)).family))
-        return _made(
+        return self._make(
             stage,
             owners=owners,
             settings={
@@ -363,12 +388,12 @@ class Identities:
         groups = blocks(self.classes[dataset], together)
         parts = [self.block(dataset, run, ipc, gen, tuple(group)) for group in groups]
         settings = {"classes": bundle(self.classes[dataset])}
-        return _made("collect", settings=settings, inputs={"images": parts})
+        return self._make("collect", settings=settings, inputs={"images": parts})
 
     @_once
     def exported(self, dataset: str, run: str, ipc: int, gen: int) -> Identity:
         of = self._runs[run]
-        return _made(
+        return self._make(
             "export",
             settings={"dataset": dataset, "label": of.label},
             inputs={"set": self.distilled(dataset, run, ipc, gen)},
@@ -396,7 +421,7 @@ class Identities:
         """A distilled set's stored labels, all parts."""
         entry = get_protocol(protocol)
         trained_on = entry.teacher_data or dataset
-        return _made(
+        return self._make(
             "relabel",
             owners=[_owner("protocol", protocol)],
             settings={
@@ -426,7 +451,7 @@ class Identities:
                 inputs["teacher"] = self.teacher(entry.teacher_data or dataset, entry.teacher)
             else:
                 inputs["labels"] = self.labels(dataset, run, ipc, gen, protocol)
-        return _made(
+        return self._make(
             "evaluate",
             owners=[_owner("protocol", protocol)],
             settings={
@@ -444,7 +469,7 @@ class Identities:
     @_once
     def embedded(self, dataset: str, generator: str, run: str, ipc: int, gen: int) -> Identity:
         of, entry = self._datasets[dataset], self._entry(generator)
-        return _made(
+        return self._make(
             "embed",
             owners=[_owner("generator", entry.family)],
             settings={"size": entry.image_size or of.size},
@@ -460,7 +485,7 @@ class Identities:
         ipc: int, gen: int,
     ) -> Identity:  # fmt: skip
         """A teacher's judgement of a set; `names` is what it calls the classes."""
-        return _made(
+        return self._make(
             "judge",
             settings={"names": list(names) if names else None},
             neutral={"names": None},
@@ -473,13 +498,13 @@ class Identities:
     @_once
     def judged_originals(self, dataset: str, trained_on: str, teacher: str) -> Identity:
         inputs = {"index": self.index(dataset), "teacher": self.teacher(trained_on, teacher)}
-        return _made("judge_originals", inputs=inputs)
+        return self._make("judge_originals", inputs=inputs)
 
     @_once
     def decoded_modes(self, dataset: str, run: str, ipc: int, gen: int, shown: int) -> Identity:
         """The modes of a run as images, of the first classes."""
         of = self._runs[run]
-        return _made(
+        return self._make(
             "decode_modes",
             settings={"size": self._datasets[dataset].size, "classes": shown},
             inputs={
@@ -505,11 +530,11 @@ class Identities:
         classes = self.classes[dataset]
         entry = get_protocol(of.protocol)
         own = of.teacher_data == dataset
-        return _made(
+        return self._make(
             "tune_report",
             owners=[_owner("protocol", of.protocol)],
             settings={
-                "stages": {stage: VERSIONS[stage] for stage in stages},
+                "stages": {stage: self._versions[stage] for stage in stages},
                 "points": of.points,
                 "rungs": [[rung.slots, list(rung.seeds)] for rung in of.rungs],
                 "protocol": self._protocol(dataset, of.protocol, of.ipc, of.network),
@@ -534,7 +559,7 @@ class Identities:
         """Everything in the folder of a configuration's reports."""
         config = self._config
         published = {name: RESOURCES / name for name in PUBLISHED}
-        return _made(
+        return self._make(
             "tables",
             settings={
                 "name": config.name,
@@ -546,9 +571,9 @@ class Identities:
                 "datasets": [*self._datasets],
                 "scores": [Path(path).name for path in scores],
                 "stages": {
-                    name: VERSIONS[name]
-                    for name in VERSIONS
-                    if name in REPORTING or _family(name) == "reporting"
+                    name: version
+                    for name, version in self._versions.items()
+                    if name not in (*OWN, *_NEITHER)
                 },
             },
             inputs={
@@ -583,24 +608,7 @@ def identities_in(of: Sources) -> Iterator[Identity]:
             yield from identities_in(one)
 
 
-def _family(stage: str) -> str:
-    return JOBS[stage.replace("_", "-")].__module__.rpartition(".")[2]
-
-
 def _owner(kind: str, name: str) -> Owner:
     of = OWNERS[kind]
     package = of.distribution(name) if isinstance(of, Registry) else "mgd3"
     return Owner(kind, name, owner_version(kind, name), None if package == "mgd3" else package)
-
-
-def _made(
-    stage: str,
-    *,
-    owners: Sequence[Owner] = (),
-    settings: Mapping[str, Any] | None = None,
-    neutral: Mapping[str, Any] | None = None,
-    inputs: Mapping[str, Sources] | None = None,
-) -> Identity:
-    return identity(
-        stage, VERSIONS[stage], owners=owners, settings=settings, neutral=neutral, inputs=inputs
-    )

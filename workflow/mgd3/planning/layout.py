@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,7 +120,11 @@ class Layout:
 
     @named_paths()
     def __init__(
-        self, config: Config, root: Path, fingerprints: Fingerprints | None = None
+        self,
+        config: Config,
+        root: Path,
+        versions: Mapping[str, int],
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         self.config, self.root = config, root
         self.datasets = {dataset.name: dataset for dataset in config.datasets}
@@ -133,7 +137,7 @@ class Layout:
         # Of the generators that share an encoder, always the same one gives it.
         names |= {first_with(e) for n in names if (e := get_generator(n).encoder)}
         self.generators = {slug_of(name): name for name in sorted(names)}
-        self.ids = Identities(config, self.generators, fingerprints or UserFiles())
+        self.ids = Identities(config, self.generators, versions, fingerprints or UserFiles())
         self._made: dict[str, Identity] = {}
         self._sets: dict[str, tuple[str, str, int, int]] = {}
         self.classes = self.ids.classes

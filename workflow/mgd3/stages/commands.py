@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from ..base.errors import UserError
 from . import fields, formats
@@ -21,6 +21,13 @@ class OneOrTwo(Path_):
 Configs = Annotated[
     formats.AnyFiles, Positional(), "YAML files; later ones win, as with --configfile"
 ]
+
+
+def _layout(configs: list[Path]) -> Any:
+    from ..planning.graph import layout_of
+    from . import VERSIONS
+
+    return layout_of(configs, VERSIONS)
 
 
 class Show(Command):
@@ -57,10 +64,9 @@ class Plan(Command):
     def run(self) -> None:
         from ..base.device import pick_device
         from ..planning.config import preflight
-        from ..planning.graph import layout_of
         from ..planning.plan import plan, table
 
-        layout = layout_of(self.configs)
+        layout = _layout(self.configs)
         preflight(layout.config)
         device = pick_device(layout.config.device if self.device == "auto" else self.device)
         print(table(plan(layout, device), device))
@@ -72,9 +78,9 @@ class Graph(Command):
     configs: Configs
 
     def run(self) -> None:
-        from ..planning.graph import graph, layout_of, listed
+        from ..planning.graph import graph, listed
 
-        print("\n".join(listed(graph(layout_of(self.configs)))))
+        print("\n".join(listed(graph(_layout(self.configs)))))
 
 
 class Where(Command):
@@ -84,9 +90,9 @@ class Where(Command):
     configs: Configs
 
     def run(self) -> None:
-        from ..planning.graph import graph, layout_of, listed, of_run
+        from ..planning.graph import graph, listed, of_run
 
-        layout = layout_of(self.configs)
+        layout = _layout(self.configs)
         print("\n".join(listed(of_run(layout, graph(layout), self.run_name))))
 
 
