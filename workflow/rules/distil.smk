@@ -2,6 +2,11 @@ DISTILLED = "results/{dataset}/distilled/{run}/ipc{ipc}/gen{gen}~{id}"
 BLOCK = "results/{dataset}/blocks/{run}/ipc{ipc}/gen{gen}/block{b}~{id}"
 
 
+# How lambda reaches the command line: a value of `lambda` in the configuration (or in `set`) makes a
+# run (planning/config.py), whose settings are in the identity of its blocks (planning/identities.py)
+# and so in the path that `collect` asks for (planning/layout.py). The path matches this rule, and
+# JOBS.settings gives the run's settings as JSON (planning/wiring.py): `--settings '{"lambda":0.1}'`,
+# which stages/methods.py checks and hands to the method's `distil` (methods/mgd3.py).
 rule sample:
     input:
         index=reads(JOBS.index),
