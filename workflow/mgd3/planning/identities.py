@@ -342,6 +342,12 @@ class Identities:
         """A block of a distilled set: the images of some classes."""
         return self.sampled(dataset, self._runs[run], ipc, gen, classes)
 
+    def _canonical(self, slug: str, run: Run) -> dict[str, Any]:
+        """A run's settings in one form for all spellings; checking them takes a millisecond."""
+        if (key := ("canonical", slug)) not in self._kept:
+            self._kept[key] = METHODS[run.method].canonical(run.settings)
+        return dict(self._kept[key])
+
     def sampled(
         self, dataset: str, run: Run, ipc: int, gen: int, classes: Sequence[str],
         stage: str = "sample",
@@ -358,7 +364,7 @@ class Identities:
             inputs["modes"] = self.modes_of(dataset, run, ipc, gen)
         if "teacher" in method.needs:
             inputs["teacher"] = self.teacher(dataset, run.settings["teacher"])
-        settings = method.canonical(run.settings)
+        settings = self._canonical(run.slug, run)
         if run.method == "external":
             folder = expanded(settings.pop("path"))
             taken = external.first_images(folder, classes, ipc).values()
@@ -384,11 +390,9 @@ class Identities:
     @_once
     def distilled(self, dataset: str, run: str, ipc: int, gen: int) -> Identity:
         """A whole set. How its classes are grouped into jobs does not enter."""
-        together = METHODS[self._runs[run].method].together
-        groups = blocks(self.classes[dataset], together)
-        parts = [self.block(dataset, run, ipc, gen, tuple(group)) for group in groups]
+        of = self.sampled(dataset, self._runs[run], ipc, gen, self.classes[dataset])
         settings = {"classes": bundle(self.classes[dataset])}
-        return self._make("collect", settings=settings, inputs={"images": parts})
+        return self._make("collect", settings=settings, inputs={"images": of})
 
     @_once
     def exported(self, dataset: str, run: str, ipc: int, gen: int) -> Identity:
