@@ -5,9 +5,9 @@ ENV ?= cpu
 # make demo SHOW='--logger rich' draws bars (pip install -r envs/requirements-rich.txt).
 SHOW ?= --logger mgd3
 PYTEST ?= pytest
-BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed-$(ENV)
-export PATH := $(BIN):$(PATH)
+# Of folders, the path may hold spaces: in recipes, programs are named relative to this one.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: .venv demo tune analysis plan test test-fast coverage test-processors test-slow test-analysis fault-test browser-test slurm-test report bench bench-gpu lint clean
 .DEFAULT_GOAL := demo
@@ -15,9 +15,9 @@ export PATH := $(BIN):$(PATH)
 $(STAMP): envs/requirements.txt envs/requirements-$(ENV).txt envs/requirements-dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("mgd3 needs Python 3.11 or newer: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements-$(ENV).txt -r envs/requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(BIN)/python -m compileall -q workflow  # pip leaves that to each process, of an editable one
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-$(ENV).txt -r envs/requirements-dev.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	.venv/bin/python -m compileall -q workflow  # pip leaves that to each process, of an editable one
 	touch $@
 
 .venv: $(STAMP)

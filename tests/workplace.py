@@ -140,6 +140,21 @@ class Workplace:
         output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
+    def typed(self, *words: str) -> tuple[int, str]:
+        """A command as it is typed in this folder: exit status and everything printed."""
+        tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": tools, "PYTHONPATH": str(self.path / "workflow"), **self.env}
+        done = subprocess.run(
+            words,
+            cwd=self.path,
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        return done.returncode, done.stdout
+
     def mgd3(self, *arguments: str) -> tuple[int, str]:
         """A command of this copy's package: exit status and everything printed."""
         done = subprocess.run(

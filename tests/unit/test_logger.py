@@ -16,7 +16,10 @@ rule all:
 
 rule sample:
     output: "{dataset}/ipc{ipc}/gen{gen}.txt"
-    shell: "touch {output}"
+    log: "logs/{dataset}_ipc{ipc}_gen{gen}.log"
+    shell:
+        "(echo begun; echo 'note: 2 of 9 images left out:'; echo '    a.png') > {log}"
+        " && touch {output}"
 
 rule broken:
     output: "broken.txt"
@@ -46,9 +49,10 @@ def test_a_line_for_each_job_and_nothing_else(tmp_path):
     status, output = snakemake(tmp_path)
     assert status == 0
     lines = output.strip().splitlines()
-    assert lines[0] == "2 jobs" and len(lines) == 3
-    assert re.fullmatch(r"1 of 2  \d:\d\d:\d\d  sample  mnist ipc10 gen1", lines[1])
-    assert re.fullmatch(r"2 of 2  \d:\d\d:\d\d  all", lines[2])
+    assert lines[0] == "2 jobs" and len(lines) == 4
+    assert lines[1] == "note: 2 of 9 images left out:"
+    assert re.fullmatch(r"1 of 2  \d:\d\d:\d\d  sample  mnist ipc10 gen1", lines[2])
+    assert re.fullmatch(r"2 of 2  \d:\d\d:\d\d  all", lines[3])
     status, output = snakemake(tmp_path)
     assert status == 0 and output.startswith("Nothing to be done")
 

@@ -112,4 +112,4 @@ wildcard_constraints:
     split="train|test|validation",
     teacher=one_of(TEACHERS),
     protocol=r"[A-Za-z0-9._-]+",
-    network=r"[A-Za-z0-9._-]+",
+    network=r"[A-Za-z0-9._:-]+",  # timm:NAME

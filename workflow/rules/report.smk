@@ -33,10 +33,11 @@ rule tables:
         "../../envs/mgd3.yaml"
     params:
         rows=labels_of(CONFIG.runs),
+        sizes=compact([{"dataset": d.name, "size": d.size} for d in CONFIG.datasets]),
         title=CONFIG.name,
     shell:
         "mgd3 tables --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q}) --paper {input.paper:q}"
-        " --reported {input.reported:q} --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
+        " --reported {input.reported:q} --sizes {params.sizes:q} --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule cost:

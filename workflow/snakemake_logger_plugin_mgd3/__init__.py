@@ -1,4 +1,5 @@
-"""`snakemake --logger mgd3`: a line for each finished job; of a failed one the end of its log."""
+"""`snakemake --logger mgd3`: a line for each finished job, and its log's notes; of a failed one the
+end of its log."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 # Wildcards that are bare numbers.
 _WORDS = {"ipc": "ipc", "gen": "gen", "seed": "seed", "b": "block"}
+# How a job's log begins a line that a person should see: mgd3.base.errors.NOTE.
+_NOTES = ("note: ", "warning: ")
 _TAIL = 8  # lines of a failed job's log
 # What Snakemake says at level INFO, without an event, that a person waits for.
 _SAID = ("Nothing to be done", "This was a dry-run", "Will exit after finishing")
@@ -47,7 +50,9 @@ class LogHandler(LogHandlerBase):
             case LogEvent.JOB_INFO:
                 self._jobs[record.jobid] = record
             case LogEvent.JOB_FINISHED:
-                self._finished.append(self._title(self._jobs.pop(record.job_id, None)))
+                job = self._jobs.pop(record.job_id, None)
+                self._finished.append(self._title(job))
+                return _notes(job.log if job is not None else [])
             case LogEvent.PROGRESS:
                 return self._progress(record.done, record.total)
             case LogEvent.JOB_ERROR:
@@ -85,6 +90,12 @@ class LogHandler(LogHandlerBase):
             if str(value)
         ]
         return "  ".join([record.rule_name, " ".join(values)]).rstrip()
+
+
+def _notes(logs: list[str]) -> list[str]:
+    """Lines of a finished job's log that are meant for the terminal, too."""
+    texts = (Path(log).read_text(errors="replace") for log in logs if Path(log).is_file())
+    return [line for text in texts for line in text.splitlines() if line.startswith(_NOTES)]
 
 
 def _tails(logs: list[str]) -> list[str]:

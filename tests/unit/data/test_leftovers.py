@@ -162,6 +162,7 @@ def test_images_in_two_splits_or_classes_are_counted(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "8 of 8 test images are training images, too (equal files): val/cat/0.png is train/" \
         "cat/0.png" in told  # fmt: skip
+    assert "note: own: 8 of 8 test images" in told
     assert "several classes" not in told
     shutil.copy(root / "train/cat/1.png", root / "train/dog/twin.png")
     write_index(own(root, validation_fraction=0), tmp_path / "index")
@@ -185,6 +186,8 @@ def test_test_images_that_are_left_out_are_counted(tmp_path, capsys):
     write_pixels(data, tmp_path / "index", "test", "16", tmp_path / "pixels")
     told = capsys.readouterr().err
     assert "1 of 8 test images of own left out" in told and "val/cat/1.png" in told
+    # Begun so, a line of a job's log is shown on the terminal, too.
+    assert told.startswith("note: 1 of 8")
     for other in (root / "val" / "cat").glob("*.png"):
         other.write_bytes(other.read_bytes()[:300])
     write_index(data, tmp_path / "index")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, DiTTransformer2DModel
+from safetensors.torch import load_file
 from torch import nn
 
 from mgd3.base import artifacts
 from mgd3.base.errors import UserError
+from mgd3.base.threads import computed_by
 from mgd3.data import make_dataset
 from mgd3.data.imagenet import imagenet_wnids
 from mgd3.data.index import write_index
@@ -21,7 +25,9 @@ from mgd3.generators import finetuning
 from mgd3.generators.difffit import add_scales, fold_scales, is_trained
 from mgd3.generators.dit import DiTGenerator
 from mgd3.generators.finetuning import base_rows, finetune, with_label_rows
+from mgd3.generators.folder import check_folder
 from mgd3.generators.recipes import FinetuneRecipe, MinMaxRecipe
+from mgd3.generators.registry import VAE_FILES
 from twins import make_dit, make_dit_folder
 
 RECIPE = FinetuneRecipe(epochs=2, batch=8, ema=0.5, precision="float32")
@@ -83,6 +89,7 @@ def test_the_folder_is_a_generator_of_the_data_sets_classes(tuned):
     assert index["origin"] == "dit"
     assert generator.transformer.transformer_blocks[0].norm3.eps == 1e-6
     told = artifacts.load_json(tuned / "training.json")
+    assert {key: told[key] for key in ("processor", "threads")} == computed_by()
     assert told["steps"] == 10 and told["new_classes"] == ["digit-0", "digit-1", "digit-2"]
     assert not [f for f in tuned.rglob("*") if f.is_file() and f.name.startswith(".")]
 
@@ -117,6 +124,25 @@ def test_all_trains_all(small, base, tmp_path):
         if "class_emb" not in name and torch.equal(before[name], after[name])
     ]
     assert all("to_k.bias" in name for name in same)
+
+
+def test_a_base_in_several_files_gives_the_same_generator(small, base, tuned, tmp_path):
+    """Its VAE and its transformer are sharded; what is made is in one file each."""
+    sharded = shutil.copytree(base, tmp_path / "sharded")
+    for part, network in (("vae", AutoencoderKL), ("transformer", DiTTransformer2DModel)):
+        whole = network.from_pretrained(base / part)
+        (sharded / part / "diffusion_pytorch_model.safetensors").unlink()
+        whole.save_pretrained(sharded / part, max_shard_size="30KB")
+        assert len(list((sharded / part).glob("*-of-*.safetensors"))) > 1
+    finetune(*small, sharded, RECIPE, tmp_path / "g")
+    for file in VAE_FILES:
+        assert (tmp_path / "g" / file).is_file()
+    assert check_folder(tmp_path / "g") == "dit"
+    for part in ("vae", "transformer"):
+        file = f"{part}/diffusion_pytorch_model.safetensors"
+        made, expected = load_file(tmp_path / "g" / file), load_file(tuned / file)
+        assert made.keys() == expected.keys()
+        assert all(torch.equal(made[name], expected[name]) for name in expected)
 
 
 def test_folding_scales_changes_nothing():

@@ -13,6 +13,7 @@ from diffusers import DiTPipeline
 
 from mgd3.base import artifacts
 from mgd3.base.checkpoint import Checkpoint
+from mgd3.base.threads import computed_by
 from mgd3.data import make_dataset
 from mgd3.data.index import write_index
 from mgd3.generators import training
@@ -74,6 +75,11 @@ def test_the_folder_is_a_pipeline_of_diffusers(trained):
     assert output.isfinite().all()
     assert pipeline.vae.decode(z).sample.shape == (1, 3, 32, 32)
     assert pipeline.scheduler.config.variance_type == "learned_range"
+
+
+def test_it_says_what_it_was_computed_by(trained):
+    told = artifacts.load_json(trained / "training.json")
+    assert {key: told[key] for key in ("processor", "threads")} == computed_by()
 
 
 def test_nothing_else_is_left_and_all_files_have_one_mode(trained, tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mgd3.planning.config import resolve
 from mgd3.planning.notes import notes
+from mgd3.reporting.sizes import size_note
 
 
 def config(*datasets):
@@ -38,6 +39,15 @@ def test_a_size_that_is_judged_at_another_is_told(tmp_path):
         "at 32 px"
     ]
     assert notes(config({**mine, "size": 32}, "mnist")) == []
+    (note,) = notes(config({"name": "mnist", "size": 64}))
+    assert note.startswith("images of mnist have 64 px") and note.endswith("at 32 px")
+
+
+def test_imagenet_is_judged_as_published_without_a_note():
+    for protocol in ("hard", "glad"):
+        assert size_note("imagenette", 256, protocol) == ""
+    assert "512 px" in size_note("imagenette", 512, "hard")
+    assert size_note("mine", 64, "of-another-package") == ""
 
 
 def test_what_was_left_out_is_told_by_data_set(tmp_path):

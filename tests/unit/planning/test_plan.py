@@ -105,6 +105,26 @@ def test_encoding_is_timed_in_the_precision_of_the_latents(dit_folder, tmp_path,
     assert seen == ["bfloat16"]
 
 
+def test_the_command_tells_what_is_judged_at_another_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mgd3.planning.plan._Stopwatch", lambda device: Instant())
+    written = {
+        **CONFIG,
+        "datasets": [{"name": "digits", "size": 64}],
+        "runs": [{"method": "random"}],
+    }
+    for path in Layout(resolve(written), tmp_path).scores():  # no training is left to be timed
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(written))
+    assert main(["plan", "my.yaml"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == (
+        "note: images of digits have 64 px (`size` of the data set), and protocol hard-small "
+        "judges them at 32 px"
+    )
+
+
 def test_what_cannot_be_timed_is_said():
     text = table([Row("sample", 3, None, why="dit: not fetched yet"), Row("report", 1, 61)], "cpu")
     assert "?" in text and "0:01:01" in text and "without sample" in text

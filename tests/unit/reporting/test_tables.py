@@ -441,9 +441,8 @@ def test_stage_writes_the_same_bytes_twice_and_prints(scores, tmp_path):
     for name in ("one", "two"):
         files = scores.files if name == "one" else scores.files[::-1]
         out = tmp_path / name
-        tables(
-            rows, files, output=out / "results.csv", paper=PAPER, reported=REPORTED, title="Demo"
-        )
+        given = {"paper": PAPER, "reported": REPORTED, "sizes": {"mnist": 64}, "title": "Demo"}
+        tables(rows, files, output=out / "results.csv", **given)
     for suffix in ("csv", "md", "tex"):
         assert (tmp_path / f"one/results.{suffix}").read_bytes() == (
             tmp_path / f"two/results.{suffix}"
@@ -455,6 +454,12 @@ def test_stage_writes_the_same_bytes_twice_and_prints(scores, tmp_path):
     lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= 110
     assert "MGD3 (λ=0.1, t_SG=25)" in screen.getvalue()
+    # Judged at another size than they were made at: told wherever the table stands.
+    assert "Images of mnist have 64 px (size of the data set)" in screen.getvalue()
+    assert screen.getvalue().count("judges them at 32 px") == 1
+    for suffix in ("md", "tex"):
+        written = (tmp_path / f"one/results.{suffix}").read_text(encoding="utf-8")
+        assert written.count("protocol hard-small judges them at 32 px.") == 1
     latin = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     print_table(tmp_path / "one/results.csv", file=latin)
 

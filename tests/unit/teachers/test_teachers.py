@@ -14,6 +14,8 @@ from torchvision.models import resnet18
 from mgd3 import teachers
 from mgd3.base.artifacts import save_tensors, sha256_of
 from mgd3.base.errors import UserError
+from mgd3.base.threads import PREPARING_THREADS, processor
+from mgd3.cli import parse
 from mgd3.teachers import TEACHERS, get_teacher, pretrained, training
 
 CLASSES = ["n01", "n02", "n03"]
@@ -59,6 +61,21 @@ def test_a_teacher_learns_and_says_how_well(files, tmp_path):
     assert sorted(p.name for p in (tmp_path / "teacher").iterdir()) == sorted(
         teachers.TEACHER_FILES
     )
+
+
+def test_the_stage_trains_to_the_same_weights_whatever_threads_it_was_granted(
+    files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mgd3.stages.teachers._teacher", lambda name: replace(TINY, steps=4))
+    cards = []
+    for granted in ("1", "3"):
+        folder = tmp_path / granted / "teacher"
+        made = ["--train", str(files["train"]), "--folder", str(folder), "--device", "cpu"]
+        parse("train-teacher", ["--teacher", "conv3-32", *made, "--threads", granted]).run()
+        cards.append(json.loads((folder / "teacher.json").read_text()))
+    assert [card["threads"] for card in cards] == [PREPARING_THREADS] * 2
+    assert cards[0]["processor"] == processor()
+    assert cards[0]["sha256"] == cards[1]["sha256"]
 
 
 def test_a_loaded_teacher_is_the_trained_one(files, tmp_path):

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# How a job's log begins a line that is no mistake and that a user should see: the terminal shows it
+# under `--logger mgd3`.
+NOTE = "note: "
+
 
 class UserError(Exception):
     """Something outside the program is wrong (a setting, a file, the machine).

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..base.errors import UserError, is_text
+from ..base.errors import NOTE, UserError, is_text
 from ..base.progress import Progress
 from .duplicates import duplicate_notes
 from .leftovers import (
@@ -344,7 +344,7 @@ def _report_unreadable(files: list[str], undecodable: str) -> None:
     more = f"\n    and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
     what = f"{len(files)} file(s) are not readable as images:\n    {listed}{more}"
     if undecodable == "skip":
-        print(f"left out: {what}", file=sys.stderr)
+        print(f"{NOTE}left out: {what}", file=sys.stderr)
         return
     raise UserError(
         what,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..base.errors import UserError
+from ..base.errors import NOTE, UserError
 
 if TYPE_CHECKING:
     from .registry import Source
@@ -252,7 +252,7 @@ def settle_undecodable(
         raise_undecodable(errors)
     elif errors:
         print(
-            f"{len(errors):,} of {total:,} {whose} left out, which cannot be decoded:\n"
+            f"{NOTE}{len(errors):,} of {total:,} {whose} left out, which cannot be decoded:\n"
             f"    {_named(errors)}",
             file=sys.stderr,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..base import artifacts
-from ..base.errors import UserError
+from ..base.errors import NOTE, UserError
 from .registry import Dataset, Source
 
 _SHOWN = 20
@@ -31,9 +31,13 @@ def write_index(dataset: Dataset, output: Path) -> None:
     table = hold_out_validation(dataset, table)
     _require_every_class(dataset, table)
     table = table.sort_values(["class", "split", "image"], ignore_index=True)
-    notes = [*dataset.source.notes(), *seen, *dataset.source.notes_on(table)]
-    for note in notes:
+    # What names alone tell was told when the run began.
+    told, found = dataset.source.notes(), [*seen, *dataset.source.notes_on(table)]
+    notes = [*told, *found]
+    for note in told:
         print(f"{dataset.name}: {note}", file=sys.stderr)
+    for note in found:
+        print(f"{NOTE}{dataset.name}: {note}", file=sys.stderr)
     counts = table["split"].value_counts()
     print(
         f"{dataset.name}: {table['class'].nunique()} classes; "

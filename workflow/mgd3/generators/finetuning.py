@@ -21,6 +21,7 @@ from ..base.checkpoint import Checkpoint, Unfinished
 from ..base.errors import UserError
 from ..base.progress import Progress
 from ..base.seeding import Draw, torch_generator
+from ..base.threads import computed_by
 from ..data.imagenet import imagenet_wnids
 from ..data.images import decode_images, settle_undecodable
 from ..data.index import Index
@@ -28,6 +29,7 @@ from ..data.registry import Dataset
 from .difffit import add_scales, fold_scales, is_trained
 from .diffusion_loss import HybridLoss
 from .dit import DiTGenerator, origin_of
+from .folder import vae_files, weight_files
 from .minmax import MinMaxLoss
 from .pretrained import training_alphas_cumprod
 from .recipes import FinetuneRecipe
@@ -78,8 +80,8 @@ def finetune(
         "finetune": dataclasses.asdict(recipe),
         "extra": repr(extra) if extra is not None else None,
         "index": artifacts.sha256_of(index_path),
-        "base": artifacts.sha256_of(base / "transformer" / "diffusion_pytorch_model.safetensors"),
-        "vae": artifacts.sha256_of(base / VAE_FILES[1]),
+        "base": _weights_of(base, "transformer"),
+        "vae": _weights_of(base, "vae"),
     }
     latents = _cached_latents(dataset, index, generator, folder, identity)
     rows = base_rows(base, dataset, index.classes)
@@ -91,7 +93,10 @@ def finetune(
     result = _train(dit, latents, recipe, folder, device, identity, extra, dataset.flip)
     _publish(dit.save_pretrained, folder / "transformer")
     _publish(dit_scheduler().save_pretrained, folder / "scheduler")
-    copy_vae(base, folder)
+    if vae_files(base) == VAE_FILES:
+        copy_vae(base, folder)
+    else:  # of several files one, as of every generator that is made here
+        _publish(generator.codec.vae.save_pretrained, folder / "vae")
     model_index = artifacts.load_json(base / "model_index.json", {"id2label?": dict})
     model_index["id2label"] = {str(row): name for row, name in enumerate(index.classes)}
     artifacts.save_json(folder / "model_index.json", {**model_index, "origin": origin})
@@ -104,11 +109,17 @@ def finetune(
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "new_classes": [name for name, row in rows.items() if row is None],
             **result,
+            **computed_by(),
         },
     )
     for file in (".checkpoint.safetensors", ".latents.safetensors"):
         (folder / file).unlink(missing_ok=True)
     print(f"generator written to {folder}", file=sys.stderr)
+
+
+def _weights_of(base: Path, part: str) -> list[str]:
+    """SHA-256 of each file that holds weights of a part."""
+    return [artifacts.sha256_of(base / part / file) for file in weight_files(base / part, part)]
 
 
 def _require_schedule(generator: DiTGenerator, base: Path) -> None:

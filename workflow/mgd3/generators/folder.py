@@ -173,18 +173,58 @@ def pipeline_files(folder: Path, family: str) -> tuple[str, ...]:
         UserError: one is missing.
     """
     files = [f for f in FAMILY_FILES[family] if not f.endswith(".safetensors")]
+    for file in (f for f in files if f.endswith("/config.json")):
+        _require(folder, family, file)
     for part in parts_of(family):
         files += [f"{part}/{file}" for file in weight_files(folder / part, part)]
     tokens = [f for f in files if f.startswith("tokenizer/")]
     if tokens and (folder / "tokenizer" / "tokenizer.json").is_file():
         files = [f for f in files if f not in tokens or (folder / f).is_file()]
         files.append("tokenizer/tokenizer.json")
-    if missing := [f for f in files if not (folder / f).is_file()]:
-        raise UserError(
-            f"generator folder {folder} has no {missing[0]}",
-            f"give the whole folder, with {', '.join(sorted({f'{p}/' for p in parts_of(family)}))}",
-        )
+    for file in files:
+        _require(folder, family, file)
     return tuple(sorted(files))
+
+
+def _require(folder: Path, family: str, file: str) -> None:
+    if not (folder / file).is_file():
+        parts = sorted({f"{Path(f).parent}/" for f in FAMILY_FILES[family] if "/" in f})
+        raise UserError(
+            f"generator folder {_named(folder)} has no {file}",
+            f"give the whole pipeline folder, with {', '.join(parts)}",
+        )
+
+
+def _named(folder: Path) -> str:
+    """As a configuration names it: a path with a slash."""
+    return str(folder) if folder.is_absolute() else f"./{folder}"
+
+
+def family_of(folder: Path) -> str:
+    """The family of a pipeline folder, by its model_index.json.
+
+    Raises:
+        UserError: it has none, or it is of a pipeline that is none of ours.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        hint = (
+            ""
+            if folder.exists()
+            else " A repository of the Hub is written dit:owner/name or sd:owner/name."
+        )
+        raise UserError(
+            f"generator folder {_named(folder)} has no {index.name}",
+            "give a diffusers pipeline folder: model_index.json, transformer/ or unet/, vae/, "
+            f"scheduler/.{hint}",
+        )
+    pipeline = read_json(index).get("_class_name")
+    if pipeline not in PIPELINES:
+        raise UserError(
+            f"generator folder {_named(folder)} holds a {pipeline}",
+            f"give a folder of one of {', '.join(PIPELINES)}",
+        )
+    return PIPELINES[pipeline]
 
 
 def check_folder(folder: Path) -> str:
@@ -194,13 +234,7 @@ def check_folder(folder: Path) -> str:
         UserError: a file is missing or says what cannot be; names it and what to do.
     """
     folder = expanded(folder)
-    pipeline = read_json(folder / "model_index.json").get("_class_name")
-    if pipeline not in PIPELINES:
-        raise UserError(
-            f"generator folder {folder} holds a {pipeline}",
-            f"give a folder of one of {', '.join(PIPELINES)}",
-        )
-    family = PIPELINES[pipeline]
+    family = family_of(folder)
     pipeline_files(folder, family)
     for part in parts_of(family):
         path = folder / part / "config.json"

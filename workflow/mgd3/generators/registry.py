@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -107,13 +106,6 @@ class GeneratorEntry:
         from .folder import pipeline_files
 
         return pipeline_files(self.folder, self.family)
-
-
-def folder_files(folder: Path) -> tuple[str, ...]:
-    """The files of a generator's folder that are read, relative to it."""
-    pipeline = str(_read_json(folder, "model_index.json").get("_class_name"))
-    family = PIPELINES.get(pipeline, "dit")
-    return tuple(f for f in _present(folder) if _belongs(f, family))
 
 
 _RESOURCES = Path(__file__).parents[1] / "resources" / "generators"
@@ -288,79 +280,20 @@ def get_generator(name: str) -> GeneratorEntry:
 
 
 def _folder_entry(name: str) -> GeneratorEntry:
-    from .folder import check_folder
+    from .folder import check_folder, read_json
 
     folder = expanded(name)
-    index = _read_json(folder, "model_index.json")
-    pipeline = str(index.get("_class_name"))
-    if pipeline not in PIPELINES:
-        raise UserError(
-            f"generator folder {name} holds a {pipeline}",
-            f"give a folder of one of {', '.join(PIPELINES)}",
-        )
-    family = PIPELINES[pipeline]
-    for file in FAMILY_FILES[family]:
-        if file.endswith("/config.json") and not (folder / file).is_file():
-            raise UserError(
-                f"generator folder {name} has no {file}",
-                f"give the whole {pipeline} folder, with {', '.join(_parts(family))}",
-            )
-    check_folder(folder)
-    network = _read_json(folder, f"{FAMILIES[family].network}/config.json")
-    vae = _read_json(folder, "vae/config.json")
-    halvings = len(vae.get("block_out_channels", ())) - 1
+    family = check_folder(folder)
+    network = read_json(folder / FAMILIES[family].network / "config.json")
+    halvings = len(read_json(folder / "vae" / "config.json").get("block_out_channels", ())) - 1
     size = network.get("sample_size")
     return GeneratorEntry(
-        doc=f"a {pipeline} folder",
+        doc=f"a {FAMILIES[family].pipelines[0]} folder",
         family=family,
         folder=folder,
         image_size=size * 2**halvings if isinstance(size, int) and halvings >= 0 else None,
         defaults=dict(FAMILIES[family].sampling),
     )
-
-
-def _read_json(folder: Path, file: str) -> dict[str, Any]:
-    try:
-        value = json.loads((folder / file).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        hint = (
-            ""
-            if folder.exists()
-            else (" A repository of the Hub is written dit:owner/name or sd:owner/name.")
-        )
-        raise UserError(
-            f"generator folder {folder} has no {file}",
-            "give a diffusers pipeline folder: model_index.json, transformer/ or unet/, vae/, "
-            f"scheduler/.{hint}",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder / file} is not JSON: {error}", "fetch the folder again"
-        ) from error
-    if not isinstance(value, dict):
-        raise UserError(f"{folder / file} is not JSON of keys and values", "fetch the folder again")
-    return value
-
-
-def _parts(family: str) -> list[str]:
-    return sorted({f"{Path(file).parent}/" for file in FAMILY_FILES[family] if "/" in file})
-
-
-def _present(folder: Path) -> list[str]:
-    return sorted(
-        str(path.relative_to(folder))
-        for path in (*folder.glob("*.json"), *folder.glob("*/*"))
-        if path.is_file()
-    )
-
-
-def _belongs(file: str, family: str) -> bool:
-    """Whether a file of a pipeline folder is read here: pictures, READMEs and other formats of
-    the weights are not."""
-    parent = str(Path(file).parent)
-    if parent == ".":
-        return file == "model_index.json"
-    return f"{parent}/" in _parts(family) and file.endswith((".json", ".txt", ".safetensors"))
 
 
 def slug_of(name: str) -> str:

@@ -22,6 +22,7 @@ from ..base.errors import UserError
 from ..base.memory import SplitBackward, halving
 from ..base.progress import Progress
 from ..base.seeding import Draw, seed_of, torch_generator
+from ..base.threads import computed_by
 from ..data.images import decode_images, settle_undecodable
 from ..data.index import Index
 from ..data.registry import Dataset
@@ -330,6 +331,7 @@ def train_generator(
             "images": len(index.split("train")[0]),
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "final_loss": round(loss.item(), 5) if start < settings.steps else None,
+            **computed_by(),
         },
     )
     checkpoint.remove()

@@ -572,7 +572,7 @@ class Identities:
                 "generation_seeds": config.generation_seeds,
                 "evaluation": config.evaluation,
                 "tuning": config.tuning,
-                "datasets": [*self._datasets],
+                "datasets": {name: of.size for name, of in self._datasets.items()},
                 "scores": [Path(path).name for path in scores],
                 "stages": {
                     name: version

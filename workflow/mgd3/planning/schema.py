@@ -61,7 +61,7 @@ _NETWORK = Matches(
     _known_network,
     {
         "if": {"type": "string", "pattern": f"^{TIMM}"},
-        "then": {"pattern": f"^{TIMM}[A-Za-z0-9][A-Za-z0-9_.-]*$"},
+        "then": {"pattern": f"^{TIMM}[A-Za-z0-9][A-Za-z0-9_.-]*$(?!\\n)"},
         "else": {"enum": network_names()},
     },
     f"a network, or {TIMM}NAME",

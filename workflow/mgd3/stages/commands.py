@@ -64,12 +64,15 @@ class Plan(Command):
     def run(self) -> None:
         from ..base.device import pick_device
         from ..planning.config import preflight
+        from ..planning.notes import notes
         from ..planning.plan import plan, table
 
         layout = _layout(self.configs)
         preflight(layout.config)
         device = pick_device(layout.config.device if self.device == "auto" else self.device)
         print(table(plan(layout, device), device))
+        for note in notes(layout.config):
+            print(f"note: {note}")
 
 
 class Graph(Command):

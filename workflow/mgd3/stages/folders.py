@@ -35,10 +35,10 @@ def _present(folder: Path, files: Iterable[str]) -> list[str]:
     return [file for file in files if (folder / file).is_file()]
 
 
-def _whole(folder: Path, _: Any) -> list[str]:
-    from ..generators.registry import folder_files
+def _whole(folder: Path, _: Any) -> Iterable[str]:
+    from ..generators.folder import family_of, pipeline_files
 
-    return _present(folder, folder_files(folder))
+    return pipeline_files(folder, family_of(folder))
 
 
 def _vae(folder: Path, _: Any) -> list[str]:
@@ -47,7 +47,7 @@ def _vae(folder: Path, _: Any) -> list[str]:
     return _present(folder, vae_files(folder))
 
 
-def _needed(folder: Path, job: Any) -> list[str]:
+def _needed(folder: Path, job: Any) -> Iterable[str]:
     """What a method is given: another method's job may be training the rest meanwhile."""
     from ..methods import get_method
 

@@ -60,12 +60,13 @@ class TrainVae(_Training, version=1, keeps_freed_memory=True, reads_images=True)
     threads: fields.Threads | None = None
 
     def run(self) -> None:
-        from ..base.device import pick_device
+        from ..base.threads import preparing
         from ..data import make_dataset
         from ..generators.training import train_vae
 
         dataset, recipe = make_dataset(self.dataset), _trained(self.generator)
-        train_vae(dataset, self.index, recipe, self.folder, pick_device(self.device))
+        with preparing(self.device, self.threads) as device:
+            train_vae(dataset, self.index, recipe, self.folder, device)
 
 
 class TrainGenerator(_Training, version=2, keeps_freed_memory=True, reads_images=True):
@@ -78,13 +79,13 @@ class TrainGenerator(_Training, version=2, keeps_freed_memory=True, reads_images
     threads: fields.Threads | None = None
 
     def run(self) -> None:
-        from ..base.device import pick_device
+        from ..base.threads import preparing
         from ..data import make_dataset
         from ..generators.training import train_generator
 
         dataset, recipe = make_dataset(self.dataset), _trained(self.generator)
-        device = pick_device(self.device)
-        train_generator(dataset, self.index, recipe, self.vae, self.folder, device)
+        with preparing(self.device, self.threads) as device:
+            train_generator(dataset, self.index, recipe, self.vae, self.folder, device)
 
 
 class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True, reads_images=True):
@@ -97,12 +98,13 @@ class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True, reads_ima
     threads: fields.Threads | None = None
 
     def run(self) -> None:
-        from ..base.device import pick_device
+        from ..base.threads import preparing
         from ..data import make_dataset
         from ..generators.finetuning import finetune
 
         dataset, recipe = make_dataset(self.dataset), _finetuned(self.generator)
-        finetune(dataset, self.index, self.base, recipe, self.folder, pick_device(self.device))
+        with preparing(self.device, self.threads) as device:
+            finetune(dataset, self.index, self.base, recipe, self.folder, device)
 
 
 class FetchGenerator(Job, version=1, online=True):

@@ -25,6 +25,11 @@ Paper = Annotated[formats.AnyFile, "published figures, CSV"]
 Ledger = Annotated[formats.AnyFile, "the claims, YAML"]
 Decoded = Annotated[formats.ImageSet, "decoded modes"]
 Sets = Annotated[formats.ImageSets, "distilled sets, one for each of the runs"]
+Sizes = Annotated[
+    list[dict[str, Any]],
+    Json([{"dataset": str, "size": int}], "a JSON list of objects with dataset, size"),
+    "side of the images of each data set, pixels",
+]
 Space = Annotated[str, Choice(lambda: ("latent", "map"))]
 
 
@@ -47,13 +52,14 @@ class View(Job, version=1):
         show(self.report, self.output)
 
 
-class Tables(Job, version=3):
+class Tables(Job, version=4):
     """Mean and std, gains, published figures."""
 
     runs: Rows
     scores: formats.AnyFiles
     paper: Paper
     reported: Annotated[formats.AnyFile, "figures of independent reruns, CSV"]
+    sizes: Sizes
     title: fields.Title
     output: Annotated[Path, OutFile(".csv", also=[".md", ".tex"])]
 
@@ -66,6 +72,7 @@ class Tables(Job, version=3):
             output=self.output,
             paper=self.paper,
             reported=self.reported,
+            sizes={entry["dataset"]: entry["size"] for entry in self.sizes},
             title=self.title,
         )
 
@@ -83,7 +90,7 @@ class Cost(Job, version=2):
         cost(self.runs, self.scores, self.output)
 
 
-class Claims(Job, version=1):
+class Claims(Job, version=2):
     """What of the paper's claims on accuracy and time is reproduced."""
 
     costs: Annotated[formats.AnyFile, "what `cost` wrote"]
@@ -108,7 +115,7 @@ class Claims(Job, version=1):
         )
 
 
-class ClaimsOfMeasures(Job, version=1):
+class ClaimsOfMeasures(Job, version=2):
     """The same of its claims on diversity."""
 
     by_class: Annotated[formats.AnyFile, "a metrics_classes.csv"]

@@ -32,19 +32,20 @@ class TrainTeacher(Job, version=1, keeps_freed_memory=True):
     threads: fields.Threads | None = None
 
     def run(self) -> None:
-        from ..base.device import pick_device
+        from ..base.threads import preparing
         from ..teachers.training import train_teacher
 
-        train_teacher(
-            self.teacher,
-            _teacher(self.teacher),
-            self.train,
-            self.test,
-            self.validation,
-            flip=self.flip,
-            device=pick_device(self.device),
-            folder=self.folder,
-        )
+        with preparing(self.device, self.threads) as device:
+            train_teacher(
+                self.teacher,
+                _teacher(self.teacher),
+                self.train,
+                self.test,
+                self.validation,
+                flip=self.flip,
+                device=device,
+                folder=self.folder,
+            )
 
 
 class FetchTeacher(Job, version=1, online=True):

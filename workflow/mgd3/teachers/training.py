@@ -17,6 +17,7 @@ from ..base.artifacts import load_tensors, sha256_of, tensor_metadata
 from ..base.checkpoint import Checkpoint
 from ..base.errors import UserError
 from ..base.seeding import Draw, seed_of, torch_generator
+from ..base.threads import computed_by
 from ..networks.architectures import create_network
 from ..networks.augment import normalise
 from ..networks.names import IMAGENET_MEAN, IMAGENET_STD
@@ -101,6 +102,7 @@ def train_teacher(
         "files": hashes,
         "seconds": seconds,
         "device": device,
+        **computed_by(),
         "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
     }
     save(folder, model.state_dict(), card)

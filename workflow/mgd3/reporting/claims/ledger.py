@@ -22,7 +22,8 @@ _OPTIONAL = {"same", "measure", "note"}
 # Of each claim, where it has the key; which keys it must have, `_claim` says by its name.
 _ENTRY = {
     "name?": str, "says?": str, "run?": dict, "over?": dict, "measure?": str, "note?": str,
-    "same?": (str, [str]), "paper?": {"run": [str], "over": [str], "tables": [object]},
+    "same?": (str, [str]),
+    "paper?": ({"run": [str], "over": [str], "tables": [object]}, {"shown": str}),
 }  # fmt: skip
 _MEND = "restore workflow/mgd3/resources/claims.yaml"
 
@@ -35,6 +36,7 @@ class Place:
         ipc: as the table has it; protocols are as our registry names them, "" where none applies.
         generator, sampler: of the row that is said to be better; sampler "" where not stated.
         claimed: by how much it is better there: points, or how many times as fast.
+        otherwise: whether the paper's own figures say the opposite of the claim there.
     """
 
     table: str
@@ -46,6 +48,7 @@ class Place:
     generator: str
     sampler: str
     claimed: float
+    otherwise: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Claim:
         run, over: selectors of our runs.
         same: settings that both must share; None for all that neither selector names.
         run_key, over_key: (method, variant) in paper_results.csv.
-        places: where the paper's tables print both rows.
+        shown: what of the paper shows it without printing figures, such as a plot.
+        places: where the paper's tables print both rows; none where it is `shown`.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Claim:
     run_key: tuple[str, str]
     over_key: tuple[str, str]
     note: str = ""
+    shown: str = ""
     places: tuple[Place, ...] = field(default=(), compare=False)
 
 
@@ -75,8 +80,8 @@ def load_claims(ledger: Path, paper: Path) -> list[Claim]:
     """The claims of a ledger, with their places in the published results.
 
     Raises:
-        UserError: a file is missing, the ledger has unknown or missing keys, or a claim has no
-            place, so that it would claim nothing.
+        UserError: a file is missing, the ledger has unknown or missing keys, or a claim that is
+            not `shown` has no place, so that it would claim nothing.
     """
     if not Path(ledger).is_file():
         raise UserError(f"ledger of claims not found: {ledger}", _MEND)
@@ -99,15 +104,22 @@ def _claim(entry: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], ledger:
     measure, same = entry.get("measure", "accuracy"), entry.get("same", ["generator"])
     if measure not in MEASURES:
         raise UserError(f"{ledger}: {name}: unknown measure {measure!r}", _MEND)
+    selected = entry["run"], entry["over"]
+    same = None if same == "all" else tuple(same)
+    if shown := entry["paper"].get("shown", ""):
+        nothing = ("", "")
+        return Claim(
+            name, entry["says"], *selected, same, measure, nothing, nothing,
+            entry.get("note", ""), shown,
+        )  # fmt: skip
     run_key, over_key = tuple(entry["paper"]["run"]), tuple(entry["paper"]["over"])
     labels = (entry["run"].get("labels"), entry["over"].get("labels"))
     places = _places(tables[measure], run_key, over_key, entry["paper"]["tables"], labels, measure)
     if not places:
         raise UserError(f"{ledger}: {name}: no table of the paper prints both rows", _MEND)
     return Claim(
-        name, entry["says"], entry["run"], entry["over"],
-        None if same == "all" else tuple(same), measure,
-        run_key, over_key, entry.get("note", ""), places,
+        name, entry["says"], *selected, same, measure, run_key, over_key,
+        entry.get("note", ""), places=places,
     )  # fmt: skip
 
 
@@ -144,6 +156,7 @@ def _places(
             row.table, row.dataset, row.ipc, row.protocol, row.protocol_over, row.network,
             row.generator, row.sampler,
             row.mean_over / row.mean if measure == "hours" else round(row.mean - row.mean_over, 6),
+            otherwise=row.mean > row.mean_over if measure == "hours" else row.mean < row.mean_over,
         )
         for row in both.itertuples()
     )  # fmt: skip

@@ -8,8 +8,9 @@ import pandas as pd
 
 from ..statistics import LEVEL
 from .ledger import Claim
-from .verdicts import HERE, NOT_REPRODUCED, NOT_RUN, PAPER, REPRODUCED, UNITS
+from .verdicts import HERE, NOT_REPRODUCED, NOT_RUN, OTHERWISE, PAPER, REPRODUCED, UNITS
 
+ABSENT = "–"
 _NOTES = (
     "* In the paper's place: the published data set, images per class, protocol, network and "
     "settings. Here: any other place where both rows were run, each pair of them.",
@@ -17,6 +18,8 @@ _NOTES = (
     "(bootstrap over seeds and test images; of diversity over seeds and classes) excludes 0. "
     "Accuracies are of the last evaluation; the difference of the best ones, which the paper "
     "prints, is in the CSV. Times are compared without a test.",
+    f"* {OTHERWISE}: at this place the paper's own table has the opposite of what its text "
+    "claims in general; what was measured is beside it.",
     "* n: pairs of seeds. With one, the interval is of the test images (of diversity: of the "
     "classes) only, and says nothing of other seeds.",
     "* not reproduced: anything else, also where the interval holds 0 because seeds are few.",
@@ -42,7 +45,8 @@ def markdown(table: pd.DataFrame, claims: Sequence[Claim], title: str) -> str:
             notes.append(f"{len(notes) + 1}. {claim.note[0].upper()}{claim.note[1:]}.")
             mark = f" ({len(notes)})"
         out.append(
-            f"| {claim.says}{mark} | {_printed(claim)} | {_counts(own[own['where'] == PAPER])} "
+            f"| {claim.says}{mark} | {_printed(claim)} "
+            f"| {ABSENT if claim.shown else _counts(own[own['where'] == PAPER])} "
             f"| {_counts(own[own['where'] == HERE])} |"
         )
     out += ["", *notes, ""] if notes else [""]
@@ -65,17 +69,18 @@ def markdown(table: pd.DataFrame, claims: Sequence[Claim], title: str) -> str:
 
 
 def _printed(claim: Claim) -> str:
-    """How often and by how much the paper's own tables say so."""
+    """How often and by how much the paper's own tables say so, or what shows it without figures."""
+    if claim.shown:
+        return claim.shown
     sizes = [place.claimed for place in claim.places]
-    bar = 1 if claim.measure == "hours" else 0
-    so = sum(size > bar for size in sizes)
+    so = sum(not place.otherwise for place in claim.places)
     mean = sum(sizes) / len(sizes)
     return f"{so} of {len(sizes)}, mean {_figure(mean, UNITS[claim.measure])}"
 
 
 def _figure(value: float | None, unit: str) -> str:
     if value is None or pd.isna(value):
-        return "–"
+        return ABSENT
     match unit:
         case "times as fast":
             return f"{value:.3g}×"
@@ -93,7 +98,7 @@ def _interval(row) -> str:
 def _counts(own: pd.DataFrame) -> str:
     parts = [
         f"{count} {verdict}"
-        for verdict in (REPRODUCED, NOT_REPRODUCED, NOT_RUN)
+        for verdict in (REPRODUCED, NOT_REPRODUCED, OTHERWISE, NOT_RUN)
         if (count := int((own.verdict == verdict).sum()))
     ]
     return ", ".join(parts) or NOT_RUN

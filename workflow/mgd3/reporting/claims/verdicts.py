@@ -1,4 +1,4 @@
-"""What a run says of each claim: reproduced, not reproduced, not run."""
+"""What a run says of each claim: reproduced, not reproduced, printed otherwise, not run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from ..tables.scores import KEY, Predictions
 from .ledger import Claim, Place
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
+# At a place where the paper's own table has the opposite of what it claims: whatever is measured
+# there, it agrees with one of the two.
+OTHERWISE = "printed otherwise"
 PAPER, HERE = "paper", "here"
 COLUMNS = ["claim", "verdict", "where", "dataset", "ipc", "protocol", "network", "generator",
            "sampler", "table", "run", "over", "unit", "claimed", "measured", "low", "high", "n",
@@ -63,7 +66,8 @@ def by_accuracy(
     """A row for each place of each claim on accuracy, and for each pair of runs elsewhere.
 
     A claim is reproduced where the paired gain (`statistics.paired_gain`, last evaluation) has an
-    interval above 0. In the paper's place stand runs with its settings alone; elsewhere every pair
+    interval above 0; not where the paper's own figures there say the opposite, which is a verdict
+    of its own. In the paper's place stand runs with its settings alone; elsewhere every pair
     of listed runs that the claim fits, of a sweep each value, so that none is picked by its result.
 
     Args:
@@ -182,6 +186,7 @@ def _side(row: Mapping[str, Any], cell: pd.DataFrame, network: str) -> Side:
         # Without guidance it is neither stopped nor to the end.
         guided = settings["t_sg"] < steps and settings["lambda"] > 0
         features["stopped"] = settings["t_sg"] > 0 if guided else None
+        features["guided"] = guided
     return Side(
         first.dataset, first.ipc, first.protocol, network, row["run"], row["label"],
         entry.finetune.base if tuned else row.get("generator"),
@@ -213,13 +218,21 @@ def _pairs(claim: Claim, sides: Sequence[Side]) -> Iterator[tuple[Side, Side, Pl
 def _fits(selector: Mapping[str, Any], side: Side) -> bool:
     # A fine-tuned generator that is a method of its own counts for nothing else.
     wanted = {"tuned": "", **selector}
-    return all(side.features.get(name) == value for name, value in wanted.items())
+    return all(_meets(side.features.get(name), value) for name, value in wanted.items())
+
+
+def _meets(value: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, Mapping):
+        return value == wanted
+    ((relation, (low, high)),) = wanted.items()
+    return value is not None and (low <= value <= high) == (relation == "between")
 
 
 def _share(claim: Claim, one: Side, other: Side) -> bool:
     if claim.same is None:
-        named = {*claim.run, *claim.over}
-        named |= {"t_sg"} if "stopped" in named else set()
+        # What follows from t_SG and lambda differs with them.
+        named = {*claim.run, *claim.over, "guided"}
+        named |= {"t_sg"} if "stopped" in named else {"stopped"}
         names = (one.features.keys() & other.features.keys()) - named
     else:
         names = set(claim.same) - {"generator"}
@@ -255,12 +268,15 @@ def _row(
     bar = 1.0 if claim.measure == "hours" else 0.0
     tested = measured.low is not None
     reproduced = (measured.low if tested else measured.mean) > bar
+    verdict = REPRODUCED if reproduced else NOT_REPRODUCED
+    if place is not None and place.otherwise:
+        verdict = OTHERWISE
     protocol = one.protocol
     if other.protocol != protocol:
         protocol += f" over {other.protocol}"
     return {
         "claim": claim.name,
-        "verdict": REPRODUCED if reproduced else NOT_REPRODUCED,
+        "verdict": verdict,
         "where": PAPER if place else HERE,
         "dataset": one.dataset,
         "ipc": one.ipc,
@@ -288,6 +304,8 @@ def _why(measured: Measured, place: Place | None, reproduced: bool, bar: float) 
         parts.append("one timing, not tested")
     elif not reproduced:
         parts.append("the opposite" if measured.high < bar else "the interval holds 0")
+    elif place is not None and place.otherwise:
+        parts.append("as claimed, unlike the table")
     if place is not None and measured.low is not None:
         if place.claimed > measured.high:
             parts.append("smaller than printed")

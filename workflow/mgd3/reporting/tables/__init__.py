@@ -31,6 +31,7 @@ def tables(
     output: Path,
     paper: Path,
     reported: Path,
+    sizes: Mapping[str, int],
     title: str,
 ) -> None:
     """Write a results.csv to `output`, and the same as Markdown and LaTeX beside it.
@@ -40,6 +41,7 @@ def tables(
         score_files: of all runs; those of other runs are left out.
         paper: the published results, `workflow/mgd3/resources/paper_results.csv`.
         reported: independent reruns, `workflow/mgd3/resources/reported_results.csv`.
+        sizes: side of the images of each data set, pixels.
 
     Raises:
         UserError: see `load_scores`, `load_paper` and `make_tables`.
@@ -49,6 +51,7 @@ def tables(
         runs,
         load_paper(paper),
         load_paper(reported),
+        sizes,
     )
     csv = results.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     # People and machines see the same numbers, rounded once.
@@ -74,7 +77,8 @@ def _parse(source: Path | TextIO) -> pd.DataFrame:
     # Missing figures are empty; a data set may well be called `null`.
     text = ["dataset", "run", "label", "method", "protocol", "network"]
     numbers = [c for c in COLUMNS if c.endswith(("_mean", "_std", "_n", "_low", "_high"))]
-    return read_csv(source, text=text, numbers=["ipc", *numbers], mend=_MEND)
+    numbers += ["ipc", "image_size"]
+    return read_csv(source, text=text, numbers=numbers, mend=_MEND)
 
 
 def print_table(path: Path, *, file: TextIO | None = None) -> None:

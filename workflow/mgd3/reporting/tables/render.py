@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ...data.splits import ipc_text
+from ..sizes import size_note
 from ..statistics import LEVEL, REPLICATES, excludes_zero
 from .paper import ON_ANOTHER
 from .results import CONTROL
@@ -186,6 +187,7 @@ def notes(results: pd.DataFrame) -> list[str]:
         "row. `selected`: the evaluation with the highest accuracy on a validation split of the "
         f"real training images; {NONE} where there is no such split.",
     ]
+    said += _size_notes(results)
     over, at_random = results.gain_last.notna(), results.gain_random.notna()
     gained = results[over | at_random]
     if len(gained):
@@ -262,6 +264,16 @@ def notes(results: pd.DataFrame) -> list[str]:
             "whether its own row is of the protocol `glad` or `hard-cross`: it stands beside both."
         )
     return said
+
+
+def _size_notes(results: pd.DataFrame) -> list[str]:
+    """One sentence for each data set and protocol that judges it at another size than its own."""
+    places = results[results.image_size.notna()][["dataset", "image_size", "protocol"]]
+    told = [
+        size_note(dataset, int(size), protocol)
+        for dataset, size, protocol in places.drop_duplicates().itertuples(index=False, name=None)
+    ]
+    return [f"{note[0].upper()}{note[1:]}." for note in told if note]
 
 
 def markdown(results: pd.DataFrame, title: str) -> str:

@@ -34,6 +34,7 @@ def make_tables(
     rows: Sequence[Mapping[str, Any]],
     paper: pd.DataFrame,
     reported: pd.DataFrame | None = None,
+    sizes: Mapping[str, int] | None = None,
     *,
     replicates: int = REPLICATES,
 ) -> pd.DataFrame:
@@ -44,6 +45,7 @@ def make_tables(
         rows: the runs in the order of the table: `run` (slug), `label`, `method`, `generator`.
         paper: from `load_paper`.
         reported: independent reruns, from `load_paper`.
+        sizes: side of the images of each data set, pixels, where it is to be told.
         replicates: of the bootstrap.
 
     Returns:
@@ -71,6 +73,7 @@ def make_tables(
         for row in here:
             cell = place[row["run"]]
             record = _identity(cell, row) | _measured(cell)
+            record["image_size"] = (sizes or {}).get(dataset)
             rival = _reference(row, here, place)
             record["reference"] = rival
             if rival not in (None, row["run"]):
@@ -97,7 +100,7 @@ def _columns() -> list[str]:
     return [
         *("dataset", "ipc", "run", "label", "method", "generator", "protocol", "network"),
         *("n", "n_generations", "n_trainings", "deterministic", "ddof"),
-        *("num_classes", "n_train", "n_test", "n_validation"),
+        *("num_classes", "n_train", "n_test", "n_validation", "image_size"),
         *spread,
         *checked,
         *("reference", *gains),
