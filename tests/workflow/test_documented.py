@@ -23,6 +23,7 @@ import yaml
 from mgd3.cli import parse
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 from mgd3.stages.contract import CONTRACTS
 from workplace import ROOT, Workplace, own_images, parse_jobs
 
@@ -303,7 +304,7 @@ def test_the_snippet_of_the_readme_runs_as_written(tmp_path, monkeypatch):
         run for run in config.runs if run.method == "mgd3" and run.settings["modes"] == "kmeans"
     )
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
-    file = tmp_path / Layout(config, ROOT).modes("mnist", run, config.ipc[0], 0)
+    file = tmp_path / Layout(config, ROOT, VERSIONS).modes("mnist", run, config.ipc[0], 0)
     file.parent.mkdir(parents=True)
     save_file({"digit-3": torch.zeros(2, 4, 8, 8)}, file)
     monkeypatch.chdir(tmp_path)

@@ -113,7 +113,9 @@ def test_the_command_tells_what_is_judged_at_another_size(tmp_path, monkeypatch,
         "datasets": [{"name": "digits", "size": 64}],
         "runs": [{"method": "random"}],
     }
-    for path in Layout(resolve(written), tmp_path).scores():  # no training is left to be timed
+    for path in Layout(
+        resolve(written), tmp_path, VERSIONS
+    ).scores():  # no training is left to be timed
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(written))
