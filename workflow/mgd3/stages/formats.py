@@ -203,7 +203,7 @@ _JUDGED = tensors("judge", {**_NAMED, "teacher": {"name": str, "accuracy": dict}
                   of_class={"features/{}": ("F32", 2), "predicted/{}": ("I64", 1)})  # fmt: skip
 Judged = Annotated[list[Path], InFile(_JUDGED, many=True)]
 JudgedOriginals = Annotated[
-    Path, InFile(tensors("judge-originals", {**_NAMED, "teacher": {"name": str}}))
+    Path, InFile(tensors("judge-originals", _NAMED, of_class={"features/{}": ("F32", 2)}))
 ]
 Measured = Annotated[Path, InFile(_MEASURED)]
 ManyMeasured = Annotated[list[Path], InFile(_MEASURED, many=True)]
