@@ -18,7 +18,7 @@ from mgd3.networks.dsa import draw_dsa_epoch
 
 CPU = torch.device("cpu")
 DC = get_protocol("dc32")
-SHORT = replace(DC, size=16, steps=8, optimiser=replace(DC.optimiser, batch_size=8))
+SHORT = replace(DC, size=16, published_epochs=8, optimiser=replace(DC.optimiser, batch_size=8))
 
 
 def split(n, seed, classes=3, size=16):
@@ -37,7 +37,7 @@ def test_the_rates_are_those_of_the_published_loop(steps):
         expected.append(rate)
         if epoch in [steps // 2 + 1]:
             rate *= 0.1
-    plan = replace(DC, steps=steps).plan(10, 10, "convnet3")
+    plan = replace(DC, published_epochs=steps).plan(10, 10, "convnet3")
     assert plan.learning_rates() == pytest.approx(expected)
     assert plan.epochs == len(expected) and plan.evaluation_epochs == (len(expected),)
     assert plan.restarts == (expected.index(pytest.approx(0.001)),)
@@ -78,7 +78,7 @@ def test_training_is_the_published_loop():
         network = create_network("convnet3", 3, 16, "dc")
         rate, total = 0.01, 0.0
         optimiser = torch.optim.SGD(network.parameters(), rate, 0.9, weight_decay=5e-4)
-        for epoch in range(SHORT.steps + 1):
+        for epoch in range(SHORT.published_epochs + 1):
             generator = torch_generator(Draw.TRAIN, *seeds, "augmentation", epoch)
             for rows in draw_dsa_epoch(20, 16, 8, (), generator).order.split(8):
                 x = normalise(train.images[rows], CIFAR_MEAN, CIFAR_STD)
@@ -87,10 +87,14 @@ def test_training_is_the_published_loop():
                 loss.backward()
                 optimiser.step()
                 total += loss.item() * len(rows)
-            if epoch == SHORT.steps // 2 + 1:
+            if epoch == SHORT.published_epochs // 2 + 1:
                 rate *= 0.1
                 optimiser = torch.optim.SGD(network.parameters(), rate, 0.9, weight_decay=5e-4)
     (record,) = found.scores.curve
     assert record["train_loss"] == pytest.approx(total / (20 * 9), rel=1e-4)
-    assert found.scores.accuracy("test")["last"] == record["test"]
+    test = split(30, 2)
+    with torch.inference_mode():
+        logits = network.eval()(normalise(test.images, CIFAR_MEAN, CIFAR_STD))
+    # All but what rounding tips where two classes are nearly alike.
+    assert (found.scores.predictions["last"] == logits.argmax(1)).sum() >= 29
     assert record["test"] > 60, "it learns brightness, three classes of it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from mgd3.metrics.judging import Verdicts, judge, judge_originals, look
 from mgd3.metrics.stage import measure
 from mgd3.metrics.summary import summarise
 from mgd3.networks.architectures import create_network
+from mgd3.stages import formats
 from mgd3.teachers.model import save
 
 KNOWN = [f"digit-{k}" for k in (4, 1, 7, 0, 9, 2, 3, 8, 6, 5)]
@@ -110,6 +112,9 @@ def test_originals_are_the_training_images_resized_as_for_a_test(teacher_folder,
     options = ["--dataset", '"digits"', "--index", str(tmp_path / "index"), "--device", "cpu"]
     options += ["--teacher", "resnet10-64", "--teacher-folder", str(teacher_folder)]
     assert main(["judge-originals", *options, "--output", str(output)]) == 0
+    # What reads it asks for nothing that it does not hold.
+    *_, reader = get_args(formats.JudgedOriginals)
+    reader.check(output)
     found = artifacts.load_tensors(output)
     keys = Index.read(tmp_path / "index").images("digit-3", "train")
     assert len(found["features/digit-3"]) == len(keys)

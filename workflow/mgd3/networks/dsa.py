@@ -2,7 +2,7 @@
 
 Operations and ranges are those of `DiffAugment` in `utils.py` of VICO-UoE/DatasetCondensation
 (Zhao and Bilen, ICML 2021), in its mode "S", as GeorgeCazenavette/glad evaluates with it. They act
-on normalised images, so what is filled with zero has ImageNet's mean colour.
+on normalised images, so what is filled with zero has the mean colour of the normalisation.
 
 As in `augment`, draws come from one CPU generator and applying them is a pure function.
 """

@@ -49,12 +49,12 @@ class DcProtocol(Protocol):
     """Cross-entropy with SGD in two stages: see `base.Protocol`.
 
     Attributes:
-        steps: what the published code calls epochs; its loop runs once more.
+        published_epochs: as the published code counts them; its loop runs once more.
         operations: of DSA, one of which is drawn for each batch; none trains on the images as they
             are.
     """
 
-    steps: int
+    published_epochs: int
     optimiser: Optimiser
     operations: tuple[str, ...] = ()
     networks: str = "dc"
@@ -63,9 +63,9 @@ class DcProtocol(Protocol):
     engine: str = "glad"
 
     def plan(self, num_classes: int, ipc: int, network: str = "") -> DcPlan:
-        epochs = self.steps + 1
-        # The rate falls after epoch steps // 2 + 1 (counted from 0).
-        return DcPlan(epochs, (epochs,), self.optimiser, drop=self.steps // 2 + 2)
+        epochs = self.published_epochs + 1
+        # The rate falls after epoch published_epochs // 2 + 1 (counted from 0).
+        return DcPlan(epochs, (epochs,), self.optimiser, drop=self.published_epochs // 2 + 2)
 
     def settings(self, num_classes: int, ipc: int, network: str = "") -> dict[str, Any]:
         plan = self.plan(num_classes, ipc, network)
@@ -88,7 +88,7 @@ _DC = DcProtocol(
     name="dc32",
     description="DatasetCondensation's evaluation at 32 px: 300 epochs, no augmentation.",
     size=32,
-    steps=300,
+    published_epochs=300,
     optimiser=Optimiser(learning_rate=0.01, weight_decay=5e-4, batch_size=256),
 )
 
@@ -98,7 +98,7 @@ DC_PROTOCOLS = (
         _DC,
         name="dc32-dsa",
         description="DatasetCondensation's evaluation of DSA and DM: 1000 epochs under DSA.",
-        steps=1000,
+        published_epochs=1000,
         operations=DSA_OPERATIONS,
     ),
 )
