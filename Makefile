@@ -31,7 +31,7 @@ demo: $(STAMP)
 
 # For instance `make ablation-stop`: workflow/presets/ablation-stop.yaml.
 ablation-%: $(STAMP)
-	snakemake --cores $(CORES) $(SHOW) -- $(subst -,_,$@)
+	snakemake --cores $(CORES) $(SHOW) --config preset=$@
 	@mgd3 show results/reports/$@/tables/results.csv
 	@echo "Tables and pictures: results/reports/$@/"
 
@@ -46,7 +46,7 @@ tune: $(STAMP)
 
 # Every ablation but that over IPC, with its measures and figures, from one generation seed.
 analysis: $(STAMP)
-	snakemake --cores $(CORES) $(SHOW) -- analysis
+	snakemake --cores $(CORES) $(SHOW) --config preset=analysis -- all metrics figures
 	@mgd3 show results/reports/analysis/tables/results.csv
 	@echo "Tables and pictures: results/reports/analysis/"
 

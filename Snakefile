@@ -1,30 +1,31 @@
-import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.0")
-
-# `snakemake ablation_stop` is `snakemake --configfile workflow/presets/ablation-stop.yaml`.
-PRESETS = {
-    preset.stem.replace("-", "_"): preset
-    for preset in sorted(Path(workflow.basedir, "workflow/presets").glob("*.yaml"))
-}
-CHOSEN = [preset for name, preset in PRESETS.items() if name in sys.argv[1:]]
 
 
 configfile: "config.yaml"
 
 
-if CHOSEN:
-    # Jobs are processes of their own, which are told of configuration files but not of targets.
-    # Those of the command line come after it and win.
-    workflow.config_settings.configfiles = [
-        *CHOSEN,
-        *workflow.config_settings.configfiles,
-    ]
+include: "workflow/rules/snakemake.smk"
 
-    configfile: CHOSEN[0]
+
+# `--config preset=ablation-stop` stands for --configfile workflow/presets/ablation-stop.yaml, under
+# the files and keys of the command line.
+if "preset" in config:
+    from mgd3.base.errors import UserError
+    from mgd3.planning.overrides import preset_file
+
+    try:
+        CHOSEN = preset_file(
+            Path(workflow.basedir, "workflow/presets"), config["preset"], GIVEN_FILES
+        )
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+    configfile: CHOSEN
 
 
 report: "workflow/report/workflow.rst"
@@ -44,8 +45,13 @@ include: "workflow/rules/tuning.smk"
 include: "workflow/rules/figures.smk"
 
 
+if PLANNING:
+    tell_jobs(PLAN, FOUND.save())
+
+
 localrules:
     all,
+    view,
     fetch_dataset,
     fetch_teacher,
     export,
@@ -78,6 +84,7 @@ localrules:
 rule all:
     default_target: True
     input:
+        rules.view.output,
         rules.tables.output,
         rules.cost.output,
         rules.claims.output,
@@ -87,14 +94,3 @@ rule all:
         rules.cost_plot.output if LAYOUT.distilling else [],
         LAYOUT.grids(),
         LAYOUT.sweeps(),
-
-
-for name in PRESETS:
-
-    rule:
-        name:
-            name
-        input:
-            rules.all.input,
-            rules.metrics.input if name == "analysis" else [],
-            rules.figures.input if name == "analysis" else [],

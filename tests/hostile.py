@@ -149,7 +149,7 @@ def make_calls(folder: Path, generator: Path) -> dict[str, dict[str, Any]]:
     calls = {
         "index": {"--dataset": json.dumps(choice), **out(".parquet")},
         "train-vae": {**data, **trained, **run_on},
-        "train-generator": {**data, **trained, **run_on},
+        "train-generator": {**data, **trained, "--vae": str(generator), **run_on},
         "finetune-generator": {**data, **trained, "--generator": "mnist-finetuned", **run_on,
                                "--base": str(generator)},
         "convert": {"--family": "dit", "--checkpoint": str(checkpoint), "--vae": str(generator),
@@ -229,6 +229,10 @@ def make_calls(folder: Path, generator: Path) -> dict[str, dict[str, Any]]:
         "show": {"results": str(tables / "results.csv")},
         "verify": {"tree": str(folder)},
         "plan": {"configs": [str(config)], **run_on},
+        "graph": {"configs": [str(config)]},
+        "where": {"run_name": "random", "configs": [str(config)]},
+        "why": {"artefacts": [str(index)], "--results": str(folder)},
+        "view": {"--report": str(folder / "r/~0"), "--output": str(folder / "r/.shown~0")},
     }  # fmt: skip
     for stage, name in (("tables", "results"), ("cost", "cost"), ("measures-table", "metrics"),
                         ("tune-report", "tuning")):  # fmt: skip

@@ -174,6 +174,14 @@ class Workplace:
         )
         return done.returncode, done.stdout
 
+    def paths(self, config: dict[str, Any], stage: str, holds: str = "") -> list[str]:
+        """The artefacts of a stage that a configuration has here, made or not."""
+        (self.path / "tiny.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
+        status, output = self.mgd3("graph", "tiny.yaml")
+        assert status == 0, output
+        found = re.findall(rf"^(?:made|to do) +{stage} +(.+)$", output, re.M)
+        return [path for path in found if holds in path]
+
     def run(self, config: dict[str, Any], *arguments: str) -> dict[str, int]:
         """Run to the end; the jobs that were planned."""
         status, output = self.snakemake(config, *arguments)

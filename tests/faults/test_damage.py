@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 from workplace import Workplace, own_config, own_images
 
 pytestmark = pytest.mark.faults
@@ -65,20 +67,24 @@ def test_a_damaged_file(reference, place: Workplace, stage: str, damage, reader:
 def test_data_that_changes_under_its_index(
     tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first stage that reads a changed image names it; `--forcerun index` takes the new."""
+    """A job that was planned with the old images names one; the next plan takes the new."""
     place = Workplace.make(tmp_path / "own")
     own_images(place.path / "own images", {"one": 30, "two": 30})
     config = own_config(ipc=[1])
     monkeypatch.chdir(place.path)
-    place.run(config, Layout(resolve(config), place.path).index("own"))
+    index = Layout(resolve(config), place.path, VERSIONS).index("own")
+    place.run(config, index)
     for image in sorted((place.path / "own images/train/two").iterdir())[::2]:
         if change == "replaced":
             Image.new("RGB", (32, 32), "red").save(image)
         else:
             image.unlink()
-    status, output = place.snakemake(config)
+    status, output = place.mgd3(
+        "pixels", "--dataset", json.dumps(config["datasets"][0]), "--index", index,
+        "--split", "train", "--size", "32", "--output", "pixels.safetensors",
+    )  # fmt: skip
     assert status != 0
     assert re.search(r"train/two/image .* changed or went since the index was made", output)
     assert "Traceback" not in output
-    place.run(config, "--forcerun", "index")
+    assert place.run(config)["index"] == 1
     assert place.planned(config) == {}

@@ -81,23 +81,24 @@ def test_nothing_is_left_to_do(finished: Workplace) -> None:
 
 def test_a_job_out_of_memory_is_sent_again_with_more(again: Workplace) -> None:
     before = len(of_rule("modes"))
-    target = "results/digits/modes/tiny-dit/kmeans/ipc3.safetensors"
-    again.run(clustered(), target, "--set-resources", "modes:mem_mb=250 * attempt ** 4")
+    config = {**clustered(), "ipc": [3]}
+    (target,) = again.paths(config, "modes", "/kmeans/")
+    again.run(config, target, "--set-resources", "modes:mem_mb=250 * attempt ** 4")
     first, second = of_rule("modes")[before:]
     assert (first.state, first.memory) == ("FAILED", "250M")
     assert (second.state, second.memory) == ("COMPLETED", "4000M")
     assert (again.path / target).is_file()
 
 
-def distilled_set(config: dict[str, Any]) -> str:
-    slug = resolve(config).runs[1].slug
-    return f"results/digits/distilled/{slug}/ipc2/gen0/images.safetensors"
+def distilled_set(place: Workplace, config: dict[str, Any]) -> str:
+    (folder,) = place.paths(config, "collect", f"/{resolve(config).runs[1].slug}/")
+    return f"{folder}/images.safetensors"
 
 
 def start_sampling(place: Workplace, config: dict[str, Any]) -> subprocess.Popen[str]:
     """A driver whose first block is being sampled by a job of the cluster."""
     before = len(seen(place))
-    driver = place.start(config, distilled_set(config))
+    driver = place.start(config, distilled_set(place, config))
     wait_for("a sampling job", lambda: any(r.stage == "sample" for r in seen(place)[before:]))
     assert running()
     return driver
@@ -111,9 +112,9 @@ def test_ctrl_c_cancels_the_jobs(again: Workplace) -> None:
     assert driver.returncode != 0, output
     wait_for("an empty queue", lambda: not running())
     assert of_rule("sample")[-1].state == "CANCELLED"
-    assert not (again.path / distilled_set(config)).exists()
+    assert not (again.path / distilled_set(again, config)).exists()
     # No lock is left: a dry run can plan the rest.
-    assert again.planned(config, distilled_set(config)) == {"sample": 4, "collect": 1}
+    assert again.planned(config, distilled_set(again, config)) == {"sample": 4, "collect": 1}
 
 
 def test_a_killed_driver_is_resumed(again: Workplace) -> None:
@@ -124,11 +125,11 @@ def test_a_killed_driver_is_resumed(again: Workplace) -> None:
     # The job knows nothing of it and ends well.
     wait_for("the job's end", lambda: not running(), limit=180)
     assert of_rule("sample")[-1].state == "COMPLETED"
-    status, output = again.snakemake(config, distilled_set(config))
+    status, output = again.snakemake(config, distilled_set(again, config))
     assert status != 0
     assert "--unlock" in output
-    again.run(config, distilled_set(config), "--unlock")
+    again.run(config, distilled_set(again, config), "--unlock")
     # What the job finished counts.
-    assert again.run(config, distilled_set(config)) == {"collect": 1}
+    assert again.run(config, distilled_set(again, config)) == {"collect": 1}
     after = again.times()
     assert {file: after[file] for file in before} == before

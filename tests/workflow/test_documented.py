@@ -24,6 +24,7 @@ import yaml
 from mgd3.cli import parse
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 from mgd3.stages.contract import CONTRACTS
 from workplace import HANGS, ROOT, Workplace, own_images, parse_jobs
 
@@ -316,7 +317,7 @@ def test_the_snippet_of_the_readme_runs_as_written(tmp_path):
         run for run in config.runs if run.method == "mgd3" and run.settings["modes"] == "kmeans"
     )
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
-    file = tmp_path / Layout(config, ROOT).modes("mnist", run, config.ipc[0], 0)
+    file = tmp_path / Layout(config, ROOT, VERSIONS).modes("mnist", run, config.ipc[0], 0)
     file.parent.mkdir(parents=True)
     save_file({"digit-3": torch.zeros(2, 4, 8, 8)}, file)
     assert python(f"{snippet}\nprint(len(images))", tmp_path).split()[-1] == "2"

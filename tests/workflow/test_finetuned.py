@@ -8,7 +8,10 @@ import pytest
 from diffusers import AutoencoderKL, DiTPipeline
 from safetensors.numpy import load_file
 
+from mgd3.base.artifacts import save_folder_header
 from mgd3.planning.config import resolve
+from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 from twins import make_dit, make_scheduler
 from workplace import Workplace, own_config, own_images
 
@@ -19,7 +22,9 @@ pytestmark = pytest.mark.slow
 def test_own_classes_through_a_fine_tuned_generator(fresh: Workplace) -> None:
     own_images(fresh.path / "own images", {"one": 24, "two": 24})
     # A twin of DiT-XL/2 where the fetched one would be: 256 px, latents 4 x 32 x 32, 1000 classes.
-    folder = fresh.path / "results/cache/generators/any/dit"
+    run = {"method": "mgd3", "generator": "dit-finetuned", "steps": 3, "t_sg": 1}
+    config = {**own_config(ipc=[1]), "runs": [run]}
+    folder = fresh.path / fresh.paths(config, "fetch_generator")[0]
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -31,12 +36,13 @@ def test_own_classes_through_a_fine_tuned_generator(fresh: Workplace) -> None:
     dit = make_dit(num_classes=1000, sample_size=32)
     DiTPipeline(dit, vae, make_scheduler()).save_pretrained(folder)
     (folder / "fetched.json").write_text("{}")
-    run = {"method": "mgd3", "generator": "dit-finetuned", "steps": 3, "t_sg": 1}
-    config = {**own_config(ipc=[1]), "runs": [run]}
-    target = f"results/own/distilled/{resolve(config).runs[0].slug}/ipc1/gen0/images.safetensors"
+    dataset, hub = resolve(config).datasets[0].name, Layout(resolve(config), fresh.path, VERSIONS)
+    save_folder_header(folder, hub.ids.generator(dataset, "dit"))
+    (made,) = fresh.paths(config, "collect")
+    target = f"{made}/images.safetensors"
     planned = fresh.run(config, target)
     assert planned["finetune_generator"] == 1 and not any("fetch" in job for job in planned)
-    (tuned,) = (fresh.path / "results/cache/generators").glob("own@*/dit-finetuned")
+    (tuned,) = (fresh.path / "results/cache/generators").glob("own/dit-finetuned~*")
     told = json.loads((tuned / "training.json").read_text())
     assert told["base"] == "dit" and told["new_classes"] == ["one", "two"]
     assert told["steps"] == 8 * (told["images"] // 8) > 0

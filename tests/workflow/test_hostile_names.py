@@ -39,7 +39,7 @@ def test_hostile_names_reach_no_shell_and_leave_no_folder(fresh: Workplace) -> N
     guided = {"method": "mgd3", "generator": f"./{GENERATOR}", "steps": 3, "t_sg": 1}
     config = tiny(datasets=[dataset], runs=[guided], ipc=[1], resources={"device": "cpu"})
     before = {path.name for path in place.iterdir()}
-    fresh.run(config, "export", "results/reports/tiny/gallery/own_ipc1.safetensors")
+    fresh.run(config, "export", "gallery")
 
     assert not list(place.rglob("HIT"))
     new = {path.name for path in place.iterdir()} - before
@@ -48,10 +48,11 @@ def test_hostile_names_reach_no_shell_and_leave_no_folder(fresh: Workplace) -> N
         assert not set(path.name) & set(" '\"$`;|&<>*?\n\\"), path
     # Folders whose names begin with a dot are no classes.
     shown = {name for name in CLASSES if name[0] != "."}
-    made = place / "results/own/distilled"
-    (block,) = made.glob("mgd3*/ipc1/gen0/block0.safetensors")
+    made = place / "results/own"
+    (block,) = made.glob("blocks/mgd3*/ipc1/gen0/block0~*.safetensors")
     assert set(load_file(block)) == shown
-    assert load_file(block.with_name("images.safetensors"))["images"].shape == (9, 3, 32, 32)
+    (images,) = made.glob("distilled/mgd3*/ipc1/gen0~*/images.safetensors")
+    assert load_file(images)["images"].shape == (9, 3, 32, 32)
     exhibited = set(load_file(place / "results/reports/tiny/gallery/own_ipc1.safetensors"))
     slug = block.parents[2].name
     kinds = ("made", "mode", "near")

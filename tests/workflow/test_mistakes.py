@@ -51,11 +51,10 @@ def test_what_the_runs_do_not_permit_is_named(fresh: Workplace, target: str, nam
     assert "Traceback" not in output and "InputFunction" not in output
 
 
-def test_two_presets_at_once_are_named(fresh: Workplace) -> None:
-    targets = ("ablation_stop", "ablation_lambda")
-    status, output = fresh.snakemake(tiny(), "--dry-run", *targets)
+def test_an_unknown_preset_is_named(fresh: Workplace) -> None:
+    status, output = fresh.snakemake({}, "--dry-run", "--config", "preset=ablation-stpo")
     assert status != 0
-    assert "several presets at once: ablation-lambda, ablation-stop" in output
+    assert "no preset 'ablation-stpo'" in output and "ablation-stop" in output
     assert "Traceback" not in output
 
 

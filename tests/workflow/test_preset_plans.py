@@ -16,6 +16,7 @@ from mgd3.data.imagenet import imagenet_wnids
 from mgd3.generators.registry import FAMILY_FILES
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 from workplace import ROOT, SLOWEST_PLAN, Workplace, parse_jobs
 
 PRESETS = sorted(file.stem for file in (ROOT / "workflow" / "presets").glob("*.yaml"))
@@ -72,7 +73,7 @@ def test_a_preset_plans(place, name, monkeypatch):
     jobs = parse_jobs(output)
     monkeypatch.chdir(place.path)
     config = resolve({**raw, "imagenet_root": "imagenet"})
-    layout = Layout(config, place.path)
+    layout = Layout(config, place.path, VERSIONS)
     assert jobs["index"] == len(config.datasets)
     assert jobs["collect"] == len(layout.cards())
     # One job for one or more classes of a set.

@@ -16,16 +16,24 @@ from safetensors.numpy import load_file
 from mgd3.planning.config import resolve
 from workplace import MGD3_RUN, Workplace, own_config, own_images, tiny, tiny_mgd3
 
-JUDGED = {
-    "tables": 1, "cost": 1, "claims": 1, "tables_page": 1, "cost_plot": 1, "overview": 1, "all": 1
+# Reports lie in a folder of their own for each configuration, four grids of images among them.
+REPORT = {
+    "view": 1, "tables": 1, "cost": 1, "claims": 1, "settings_table": 1, "tables_page": 1,
+    "cost_plot": 1, "overview": 1, "grid": 4, "all": 1,
 }  # fmt: skip
-REPORT = {**JUDGED, "settings_table": 1}
-# Making one more distilled set of two blocks, judged once.
-ONE_MORE = {"sample": 2, "collect": 1, "evaluate": 1, "grid": 1, **REPORT}
+# Making one more distilled set of two blocks, judged once, and its row beside the others.
+MADE = {"sample": 2, "collect": 1, "evaluate": 1}
+ONE_MORE = {**MADE, **REPORT, "grid": 5}
+ONE_OTHER = {**MADE, **REPORT}
 
 
-def mgd3_folder(config: dict[str, Any], run: int = MGD3_RUN) -> str:
-    return f"results/digits/distilled/{resolve(config).runs[run].slug}/ipc2/gen0"
+def mgd3_folder(place: Workplace, config: dict[str, Any]) -> str:
+    (folder,) = place.paths(config, "collect", f"/{resolve(config).runs[MGD3_RUN].slug}/")
+    return folder
+
+
+def mgd3_block(place: Workplace, config: dict[str, Any]) -> str:
+    return place.paths(config, "sample", f"/{resolve(config).runs[MGD3_RUN].slug}/")[0]
 
 
 def results(place: Workplace) -> list[dict[str, str]]:
@@ -40,7 +48,7 @@ def test_a_finished_run_has_nothing_to_do(finished: Workplace) -> None:
     assert len({row["run"] for row in results(finished)}) == 4
     with (finished.path / "results/reports/tiny/tables/settings.csv").open() as file:
         (made,) = (row for row in csv.DictReader(file) if row["method"] == "mgd3")
-    images = finished.path / mgd3_folder(tiny()) / "images.safetensors"
+    images = finished.path / mgd3_folder(finished, tiny()) / "images.safetensors"
     assert made["set_sha256"] == hashlib.sha256(images.read_bytes()).hexdigest()
     assert json.loads(made["settings"]) == resolve(tiny()).runs[MGD3_RUN].settings
 
@@ -56,8 +64,8 @@ def test_one_more_lambda_makes_its_own_files_only(again: Workplace) -> None:
     assert len(results(again)) > len(rows)
     slug = resolve(config).runs[MGD3_RUN + 1].slug
     assert slug in {row["run"] for row in results(again)}
-    # Going back writes the report again and makes nothing.
-    assert again.planned(tiny()) == REPORT
+    # Going back shows the report that is there.
+    assert again.planned(tiny()) == {"view": 1, "all": 1}
     again.run(tiny())
     assert results(again) == rows
     assert again.times() == after
@@ -68,18 +76,18 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "t_sg": (tiny_mgd3(t_sg=[5, 10]), {**ONE_MORE, "sweep_plot": 1}),
     # The picture grids show the first generation seed; k-means knows no seed.
     "generation seed": (tiny(generation_seeds=[0, 1]), FOUR_MORE),
-    "ipc": (tiny(ipc=[2, 3]), {**FOUR_MORE, "modes": 2, "grid": 4, "sweep_plot": 1}),
+    "ipc": (tiny(ipc=[2, 3]), {**FOUR_MORE, "modes": 2, "grid": 8, "sweep_plot": 1}),
     "training seeds": (
         tiny(
             evaluation=[{"protocol": "hard-small", "networks": ["convnet3"], "training_seeds": 2}]
         ),
-        {"evaluate": 4, **JUDGED},
+        {"evaluate": 4, **REPORT},
     ),
     "protocol": (
         tiny(evaluation=[{"protocol": "hard-small64", "networks": ["convnet3"]}]),
-        {"pixels": 2, "evaluate": 4, **JUDGED},
+        {"pixels": 2, "evaluate": 4, **REPORT},
     ),
-    "clamp, in the slug as a hash": (tiny_mgd3(clamp=2.0), ONE_MORE),
+    "clamp, in the slug as a hash": (tiny_mgd3(clamp=2.0), ONE_OTHER),
     "method": (
         tiny(runs=[*tiny()["runs"], {"method": "decoded-modes", "generator": "tiny-dit"}]),
         ONE_MORE,
@@ -115,12 +123,11 @@ def test_metrics_measure_every_run_and_make_nothing_else_again(again: Workplace)
 @pytest.mark.slow
 def test_block_size_regroups_jobs_and_keeps_the_images(again: Workplace) -> None:
     config = tiny(resources={"device": "cpu", "batch": "auto", "classes_per_block": 10})
-    assert again.planned(config) == {
-        "sample": 4, "collect": 4, "evaluate": 4, "grid": 4, **REPORT
-    }  # fmt: skip
-    target = f"{mgd3_folder(config)}/images.safetensors"
+    assert again.planned(config) == {}, "a set is the same, however it was cut"
+    target = f"{mgd3_folder(again, config)}/images.safetensors"
     before = load_file(again.path / target)
-    again.run(config, target)
+    (again.path / target).unlink()
+    assert again.run(config, target) == {"sample": 1, "collect": 1}
     after = load_file(again.path / target)
     assert (before["labels"] == after["labels"]).all()
     # Another batch shape may round differently in float32.
@@ -132,8 +139,10 @@ def test_block_size_regroups_jobs_and_keeps_the_images(again: Workplace) -> None
 @pytest.mark.slow
 def test_export_writes_what_others_can_read(again: Workplace) -> None:
     assert again.planned(tiny(), "export") == {"export_set": 4, "export": 1}
-    folder = mgd3_folder(tiny()).replace("distilled", "exported")
-    assert again.run(tiny(), f"{folder}/README.md") == {"export_set": 1}
+    again.run(tiny(), "export")
+    slug = resolve(tiny()).runs[MGD3_RUN].slug
+    (found,) = again.path.glob(f"results/digits/exported/{slug}/ipc2/gen0~????????????")
+    folder = str(found.relative_to(again.path))
     images = sorted((again.path / folder / "images").rglob("*.png"))
     assert [f"{f.parent.name}/{f.stem}" for f in images] == [
         f"digit-{d}/{k}" for d in range(10) for k in range(2)
@@ -160,15 +169,15 @@ def _sampling(process: psutil.Process, log: Path) -> psutil.Process:
 @pytest.mark.slow
 def test_a_killed_job_leaves_nothing_that_looks_finished(again: Workplace) -> None:
     config = tiny_mgd3(steps=900)
-    folder = mgd3_folder(config)
-    target = f"{folder}/block0.safetensors"
-    log = again.path / f"results/logs/digits/{Path(folder).parts[3]}/ipc2_gen0_block0.log"
+    target = mgd3_block(again, config)
+    folder, name = Path(target).parent, Path(target).name
+    log = again.path / f"results/logs/digits/{folder.parts[3]}/ipc2_gen0_{Path(target).stem}.log"
     process = again.start(config, target)
     _sampling(psutil.Process(process.pid), log).kill()
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0, output
     left = [f.name for f in (again.path / folder).glob("*")]
-    assert "block0.safetensors" not in left
+    assert name not in left
     assert again.run(config, target) == {"sample": 1}
     assert len(load_file(again.path / target)) == 5
 
@@ -180,6 +189,7 @@ def test_own_images_run_end_to_end(fresh: Workplace) -> None:
     fresh.run(own_config())
     (row,) = results(fresh)
     assert row["dataset"] == "own"
-    held = load_file(fresh.path / "results/own/distilled/random/ipc2/gen0/images.safetensors")
+    (images,) = fresh.path.glob("results/own/distilled/random/ipc2/gen0~*/images.safetensors")
+    held = load_file(images)
     assert held["images"].shape == (6, 3, 32, 32)
     assert fresh.planned(own_config()) == {}

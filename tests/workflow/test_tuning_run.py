@@ -96,5 +96,5 @@ def test_a_tuning_runs_beside_unreadable_test_images_and_its_overlay_is_a_config
     status, output = place.snakemake(extended)
     assert status != 0
     assert "pixels" in output
-    (log,) = (place.path / "results/logs").glob("own*/pixels_test_32.log")
+    (log,) = (place.path / "results/logs").glob("own/pixels_test_32~*.log")
     assert "cannot be decoded" in log.read_text()

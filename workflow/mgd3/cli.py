@@ -103,9 +103,22 @@ def run(stage: Contract) -> int:
     if job is not None and job.keeps_freed_memory:
         keep_freed_memory()
     with _recorded(stage) as made:
-        if job is not None:
-            job.made = made
-        return stage.run() or 0
+        if job is None:
+            return stage.run() or 0
+        from .base.artifacts import making, save_folder_header
+
+        job.made, folder = made, job.headed_folder()
+        # Its identity holds all versions; a job that is not told it has at least its stage's.
+        own = job.identity.digest if job.identity else f"{job.stage}, version {job.version}"
+        with making(None if folder else job.identity, own):
+            status = job.run() or 0
+        if job.identity and job.reads_images:
+            from .stages.unchanged import require_planned_images
+
+            require_planned_images(job)
+        if folder and job.identity:
+            save_folder_header(folder, job.identity)
+        return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:

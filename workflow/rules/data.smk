@@ -12,7 +12,6 @@ rule fetch_dataset:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["fetch_dataset"],
         folder=lambda wildcards: DATASET.format(**wildcards),
     shell:
         "mgd3 fetch-dataset --name {wildcards.dataset:q} --folder {params.folder:q} > {log:q} 2>&1"
@@ -21,35 +20,38 @@ rule fetch_dataset:
 rule index:
     input:
         lambda wildcards: (
-            f"{DATASET}/{RECEIPT}" if wildcards.dataset in archives() else []
+            ancient(f"{DATASET}/{RECEIPT}".format(**wildcards))
+            if wildcards.dataset in archives()
+            else []
         ),
     output:
-        f"{CONFIG.cache_dir}/indexes/{{dataset}}{{state}}.parquet",
+        f"{CONFIG.cache_dir}/indexes/{{dataset}}~{{id}}.parquet",
     log:
-        "results/logs/{dataset}{state}/index.log",
+        "results/logs/{dataset}/index~{id}.log",
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["index"],
-        dataset=dataset_choice,
+        identity=identity,
+        dataset=JOBS.dataset,
     shell:
-        "mgd3 index --dataset {params.dataset:q} --output {output:q} > {log:q} 2>&1"
+        "mgd3 index --dataset {params.dataset:q} --identity {params.identity:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 # Before all trainings: a damaged test image must not be found after them.
 rule pixels:
     input:
-        index=index,
+        index=reads(JOBS.index),
     output:
-        f"{CONFIG.cache_dir}/pixels/{{dataset}}{{state}}/{{split}}_{{size}}.safetensors",
+        f"{CONFIG.cache_dir}/pixels/{{dataset}}/{{split}}_{{size}}~{{id}}.safetensors",
     log:
-        "results/logs/{dataset}{state}/pixels_{split}_{size}.log",
+        "results/logs/{dataset}/pixels_{split}_{size}~{id}.log",
     priority: 100
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["pixels"],
-        dataset=dataset_choice,
+        identity=identity,
+        dataset=JOBS.dataset,
     shell:
         "mgd3 pixels --dataset {params.dataset:q} --index {input.index:q} --split {wildcards.split:q}"
-        " --size {wildcards.size:q} --output {output:q} > {log:q} 2>&1"
+        " --size {wildcards.size:q} --identity {params.identity:q} --output {output:q} > {log:q} 2>&1"

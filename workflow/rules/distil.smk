@@ -1,18 +1,24 @@
-DISTILLED = "results/{dataset}/distilled/{run}/ipc{ipc}/gen{gen}"
+DISTILLED = "results/{dataset}/distilled/{run}/ipc{ipc}/gen{gen}~{id}"
+BLOCK = "results/{dataset}/blocks/{run}/ipc{ipc}/gen{gen}/block{b}~{id}"
 
 
+# How lambda reaches the command line: a value of `lambda` in the configuration (or in `set`) makes a
+# run (planning/config.py), whose settings are in the identity of its blocks (planning/identities.py)
+# and so in the path that `collect` asks for (planning/layout.py). The path matches this rule, and
+# JOBS.settings gives the run's settings as JSON (planning/wiring.py): `--settings '{"lambda":0.1}'`,
+# which stages/methods.py checks and hands to the method's `distil` (methods/mgd3.py).
 rule sample:
     input:
-        index=index,
-        generator=generator_files,
-        modes=modes_file,
-        teacher=method_teacher_files,
+        index=reads(JOBS.index),
+        generator=reads(JOBS.generator_of_run),
+        modes=reads(JOBS.modes_of_run),
+        teacher=reads(JOBS.teacher_of_run),
     output:
-        f"{DISTILLED}/block{{b}}.safetensors",
+        f"{BLOCK}.safetensors",
     log:
-        "results/logs/{dataset}/{run}/ipc{ipc}_gen{gen}_block{b}.log",
+        "results/logs/{dataset}/{run}/ipc{ipc}_gen{gen}_block{b}~{id}.log",
     benchmark:
-        "results/benchmarks/{dataset}/{run}/sample_ipc{ipc}_gen{gen}_block{b}.tsv"
+        "results/benchmarks/{dataset}/{run}/sample_ipc{ipc}_gen{gen}_block{b}~{id}.tsv"
     priority: FIRST
     group:
         "sample"
@@ -23,47 +29,36 @@ rule sample:
         batch=CONFIG.batch,
         compile="yes" if CONFIG.compile else "no",
     params:
-        version=version_of_run(VERSIONS["sample"]),
-        dataset=dataset_with_meanings,
-        meanings=meanings,
-        method=lambda wildcards: run_of(wildcards).method,
-        settings=lambda wildcards: compact(run_of(wildcards).settings),
-        generator=generator_options,
-        modes=lambda wildcards: (
-            ["--modes", modes_file(wildcards)] if modes_file(wildcards) else []
-        ),
-        images=external_state,
-        teacher=lambda wildcards, input: (
-            ["--teacher-folder", str(Path(input.teacher[0]).parent)]
-            if input.teacher
-            else []
-        ),
-        classes=lambda wildcards: compact(sample_blocks(wildcards)[int(wildcards.b)]),
+        identity=identity,
+        dataset=JOBS.dataset_with_meanings,
+        method=JOBS.method,
+        settings=JOBS.settings,
+        generator=JOBS.generator_option,
+        modes=JOBS.modes_option,
+        teacher=JOBS.teacher_option,
+        classes=JOBS.classes_of_block,
     shell:
         "mgd3 sample --dataset {params.dataset:q} --index {input.index:q} --method {params.method:q}"
         " --settings {params.settings:q} --classes {params.classes:q} --ipc {wildcards.ipc:q}"
         " --generation-seed {wildcards.gen:q} {params.generator:q} {params.modes:q}"
-        " {params.teacher:q} --output {output:q} --batch {resources.batch:q} --compile {resources.compile:q}"
+        " {params.teacher:q} --identity {params.identity:q} --output {output:q} --batch {resources.batch:q} --compile {resources.compile:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule collect:
     input:
-        blocks=lambda wildcards: [
-            f"{DISTILLED}/block{b}.safetensors".format(**wildcards)
-            for b in range(len(sample_blocks(wildcards)))
-        ],
+        blocks=reads(JOBS.blocks),
     output:
         images=f"{DISTILLED}/images.safetensors",
         manifest=f"{DISTILLED}/manifest.parquet",
     log:
-        "results/logs/{dataset}/{run}/collect_ipc{ipc}_gen{gen}.log",
+        "results/logs/{dataset}/{run}/collect_ipc{ipc}_gen{gen}~{id}.log",
     priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["collect"],
-        classes=lambda wildcards: compact(LAYOUT.classes[wildcards.dataset]),
+        identity=identity,
+        classes=JOBS.classes,
     shell:
-        "mgd3 collect --blocks {input.blocks:q} --classes {params.classes:q}"
-        " --output {output.images:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "mgd3 collect --blocks @<(printf '%s\\0' {input.blocks:q}) --classes @<(printf %s {params.classes:q})"
+        " --identity {params.identity:q} --output {output.images:q} --manifest {output.manifest:q} > {log:q} 2>&1"

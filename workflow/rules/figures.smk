@@ -16,8 +16,6 @@ rule trade_off:
         f"results/logs/reports/{CONFIG.name}_trade_off.log",
     conda:
         "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["trade_off"],
     shell:
         "mgd3 trade-off {input:q} --output {output.png:q} > {log:q} 2>&1"
 
@@ -43,8 +41,7 @@ rule sample_map:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["sample_map"],
-        rows=compact([run.row() for run in CONFIG.runs]),
+        rows=labels_of(CONFIG.runs),
     shell:
         "mgd3 sample-map --mapped {input:q} --runs {params.rows:q} --output {output.png:q}"
         " > {log:q} 2>&1"
@@ -69,7 +66,6 @@ rule sweep_plot:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["sweep_plot"],
         rows=rows_of(CONFIG.runs),
     shell:
         "mgd3 sweep-plot {input:q} --runs {params.rows:q} --over {wildcards.setting:q}"
@@ -82,8 +78,8 @@ SAMPLES = LAYOUT.report(
 
 
 wildcard_constraints:
-    space="|".join(SPACES),
-    trained_on="|".join(map(re.escape, [*LAYOUT.datasets, IMAGENET])),
+    space=one_of(SPACES),
+    trained_on=one_of([*LAYOUT.datasets, IMAGENET]),
 
 
 rule trade_off_images:
@@ -105,7 +101,6 @@ rule trade_off_images:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["trade_off_images"],
         rows=rows_of(LAYOUT.distilling),
     shell:
         "mgd3 trade-off-images --measured {input:q} --runs {params.rows:q}"
@@ -135,8 +130,7 @@ rule trade_off_over_stops:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["trade_off_over_stops"],
-        rows=lambda wildcards: rows_of(unguided_and_stops(wildcards)),
+        rows=JOBS.rows(JOBS.over_stops),
     shell:
         "mgd3 trade-off-over-stops --measured {input:q} --runs {params.rows:q}"
         " --space {wildcards.space:q} --output {output.png:q} > {log:q} 2>&1"
@@ -144,63 +138,61 @@ rule trade_off_over_stops:
 
 rule decode_modes:
     input:
-        modes="results/{dataset}/modes/{generator}/{modes}.safetensors",
-        vae=lambda wildcards: LAYOUT.vae_files(wildcards.dataset, wildcards.generator),
+        modes=reads(JOBS.modes_to_decode),
+        vae=reads(JOBS.vae),
     output:
-        "results/{dataset}/decoded/{generator}/{modes}.safetensors",
+        "results/{dataset}/decoded/{generator}/{modes}~{id}.safetensors",
     log:
-        "results/logs/{dataset}/{generator}/decode_{modes}.log",
+        "results/logs/{dataset}/{generator}/decode_{modes}~{id}.log",
     conda:
         "../../envs/mgd3.yaml"
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["decode_modes"],
-        classes=shown_classes,
-        size=lambda wildcards: LAYOUT.datasets[wildcards.dataset].size,
-        folder=lambda wildcards: LAYOUT.generator_folder(
-            wildcards.dataset, wildcards.generator
-        ),
+        identity=identity,
+        classes=JOBS.shown_classes,
+        size=JOBS.size,
+        folder=JOBS.vae_folder,
     shell:
         "mgd3 decode-modes --modes {input.modes:q} --generator {params.folder:q}"
-        " --classes {params.classes:q} --size {params.size:q} --output {output:q}"
+        " --classes {params.classes:q} --size {params.size:q}"
+        " --identity {params.identity:q} --output {output:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule trajectory:
     input:
-        index=index,
-        generator=generator_files,
-        modes=modes_file,
+        index=reads(JOBS.index),
+        generator=reads(JOBS.generator_of_run),
+        modes=reads(JOBS.modes_of_run),
     output:
-        "results/{dataset}/trajectories/{run}/ipc{ipc}_gen{gen}.safetensors",
+        "results/{dataset}/trajectories/{run}/ipc{ipc}_gen{gen}~{id}.safetensors",
     log:
-        "results/logs/{dataset}/{run}/trajectory_ipc{ipc}_gen{gen}.log",
+        "results/logs/{dataset}/{run}/trajectory_ipc{ipc}_gen{gen}~{id}.log",
     conda:
         "../../envs/mgd3.yaml"
     resources:
         **ON_DEVICE,
     params:
-        version=version_of_run(VERSIONS["trajectory"]),
-        dataset=dataset_with_meanings,
-        meanings=meanings,
-        method=lambda wildcards: run_of(wildcards).method,
-        settings=lambda wildcards: compact(run_of(wildcards).settings),
-        generator=generator_options,
-        modes=lambda wildcards, input: ["--modes", input.modes] if input.modes else [],
-        classes=lambda wildcards: shown_classes(wildcards, TRACED_CLASSES),
+        identity=identity,
+        dataset=JOBS.dataset_with_meanings,
+        method=JOBS.method,
+        settings=JOBS.settings,
+        generator=JOBS.generator_option,
+        modes=JOBS.modes_option,
+        classes=JOBS.traced_classes,
     shell:
         "mgd3 trajectory --dataset {params.dataset:q} --index {input.index:q}"
         " --method {params.method:q} --settings {params.settings:q} --classes {params.classes:q}"
         " --ipc {wildcards.ipc:q} --generation-seed {wildcards.gen:q} {params.generator:q}"
-        " {params.modes:q} --output {output:q} --device {resources.device:q} --threads {threads}"
+        " {params.modes:q} --identity {params.identity:q} --output {output:q} --device {resources.device:q} --threads {threads}"
         " > {log:q} 2>&1"
 
 
 rule images_over_stops:
     input:
-        sets=of_first_seed(distilled_images, unguided_and_stops),
-        modes=of_first_seed(LAYOUT.decoded_modes, own_run),
+        sets=reads(JOBS.sets(JOBS.over_stops)),
+        modes=reads(JOBS.decoded(JOBS.own)),
     output:
         png=report(
             LAYOUT.report("figures/images_over_t_sg_{dataset}_{run}_ipc{ipc}.png"),
@@ -214,8 +206,7 @@ rule images_over_stops:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["images_over_stops"],
-        rows=lambda wildcards: rows_of(unguided_and_stops(wildcards)),
+        rows=JOBS.rows(JOBS.over_stops),
     shell:
         "mgd3 images-over-stops --runs {params.rows:q} --sets {input.sets:q}"
         " --decoded {input.modes:q} --output {output.png:q} > {log:q} 2>&1"
@@ -223,8 +214,8 @@ rule images_over_stops:
 
 rule trajectories:
     input:
-        recorded=of_first_seed(LAYOUT.trajectory, traced_runs),
-        modes=of_first_seed(LAYOUT.decoded_modes, own_run),
+        recorded=reads(JOBS.recorded(JOBS.traced)),
+        modes=reads(JOBS.decoded(JOBS.own)),
     output:
         png=report(
             LAYOUT.report("figures/trajectories_{dataset}_{run}_ipc{ipc}.png"),
@@ -238,8 +229,7 @@ rule trajectories:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["trajectories"],
-        rows=lambda wildcards: rows_of(traced_runs(wildcards)),
+        rows=JOBS.rows(JOBS.traced),
     shell:
         "mgd3 trajectories --runs {params.rows:q} --recorded {input.recorded:q}"
         " --decoded {input.modes:q} --output {output.png:q} > {log:q} 2>&1"
@@ -247,8 +237,8 @@ rule trajectories:
 
 rule modes_and_samples_of:
     input:
-        distilled=of_first_seed(distilled_images, own_run),
-        modes=of_first_seed(LAYOUT.decoded_modes, own_run),
+        distilled=reads(JOBS.sets(JOBS.own)),
+        modes=reads(JOBS.decoded(JOBS.own)),
     output:
         png=report(
             LAYOUT.report("figures/modes_and_samples_{dataset}_{run}_ipc{ipc}.png"),
@@ -264,8 +254,6 @@ rule modes_and_samples_of:
         f"results/logs/reports/{CONFIG.name}_modes_and_samples_{{dataset}}_{{run}}_ipc{{ipc}}.log",
     conda:
         "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["modes_and_samples"],
     shell:
         "mgd3 modes-and-samples --distilled {input.distilled:q} --decoded {input.modes:q}"
         " --output {output.png:q} > {log:q} 2>&1"
@@ -275,51 +263,61 @@ rule modes_and_samples_of:
 # says what each shows.
 rule figures:
     input:
-        LAYOUT.figures().values(),
+        rules.view.output,
+        LAYOUT.target("figures"),
         LAYOUT.sweeps(),
         LAYOUT.gallery(),
 
 
 rule figure3:
     input:
-        LAYOUT.figures()["figure3"],
+        rules.view.output,
+        LAYOUT.target("figure3"),
 
 
 rule figure4a:
     input:
-        LAYOUT.figures()["figure4a"],
+        rules.view.output,
+        LAYOUT.target("figure4a"),
 
 
 rule figure4b:
     input:
-        LAYOUT.figures()["figure4b"],
+        rules.view.output,
+        LAYOUT.target("figure4b"),
 
 
 rule figure5:
     input:
-        LAYOUT.figures()["figure5"],
+        rules.view.output,
+        LAYOUT.target("figure5"),
 
 
 rule figure6:
     input:
-        LAYOUT.figures()["figure6"],
+        rules.view.output,
+        LAYOUT.target("figure6"),
 
 
 rule figure7:
     input:
-        LAYOUT.figures()["figure7"],
+        rules.view.output,
+        LAYOUT.target("figure7"),
 
 
 rule figure9:
     input:
-        LAYOUT.figures()["figure9"],
+        rules.view.output,
+        LAYOUT.target("figure9"),
 
 
 rule appendix_e:
     input:
-        LAYOUT.figures()["appendix_e"],
+        rules.view.output,
+        LAYOUT.target("appendix_e"),
 
 
 rule modes_and_samples:
     input:
-        LAYOUT.figures()["modes_and_samples"],
+        rules.view.output,
+        LAYOUT.target("modes_and_samples"),

@@ -1,14 +1,16 @@
-GENERATOR = f"{CONFIG.cache_dir}/generators/{{dataset}}{{state}}/{{generator}}"
-TRAINED = "|".join(map(re.escape, LAYOUT.trained())) or "none"
+GENERATOR = f"{CONFIG.cache_dir}/generators/{{dataset}}/{{generator}}~{{id}}"
+TRAINED = one_of(LAYOUT.trained())
+VAE = f"{CONFIG.cache_dir}/generators/{{dataset}}/{{generator}}-vae~{{id}}"
+WHOLE = (*VAE_FILES, *DIT_FILES, FOLDER_HEADER)
 
 
 rule train_vae:
     input:
-        index=index,
+        index=reads(JOBS.index),
     output:
-        expand(f"{GENERATOR}/{{file}}", file=VAE_FILES, allow_missing=True),
+        expand(f"{VAE}/{{file}}", file=(*VAE_FILES, FOLDER_HEADER), allow_missing=True),
     log:
-        "results/logs/{dataset}{state}/{generator}/train_vae.log",
+        "results/logs/{dataset}/{generator}/train_vae~{id}.log",
     wildcard_constraints:
         generator=TRAINED,
     priority: FIRST
@@ -18,24 +20,23 @@ rule train_vae:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["train_vae"],
-        dataset=dataset_choice,
-        recipe=recipe,
-        folder=lambda wildcards: GENERATOR.format(**wildcards),
+        identity=identity,
+        dataset=JOBS.dataset,
+        folder=above,
     shell:
         "mgd3 train-vae --dataset {params.dataset:q} --index {input.index:q}"
-        " --generator {wildcards.generator:q} --folder {params.folder:q}"
+        " --generator {wildcards.generator:q} --identity {params.identity:q} --folder {params.folder:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule train_generator:
     input:
-        index=index,
-        vae=expand(f"{GENERATOR}/{{file}}", file=VAE_FILES, allow_missing=True),
+        index=reads(JOBS.index),
+        vae=reads(JOBS.vae),
     output:
-        expand(f"{GENERATOR}/{{file}}", file=DIT_FILES, allow_missing=True),
+        expand(f"{GENERATOR}/{{file}}", file=WHOLE, allow_missing=True),
     log:
-        "results/logs/{dataset}{state}/{generator}/train_generator.log",
+        "results/logs/{dataset}/{generator}/train_generator~{id}.log",
     wildcard_constraints:
         generator=TRAINED,
     priority: FIRST
@@ -45,30 +46,28 @@ rule train_generator:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["train_generator"],
-        dataset=dataset_choice,
-        recipe=recipe,
-        folder=lambda wildcards: GENERATOR.format(**wildcards),
+        identity=identity,
+        dataset=JOBS.dataset,
+        vae=JOBS.vae_folder,
+        folder=above,
     shell:
-        "mgd3 train-generator --dataset {params.dataset:q} --index {input.index:q}"
-        " --generator {wildcards.generator:q} --folder {params.folder:q}"
+        "mgd3 train-generator --dataset {params.dataset:q} --index {input.index:q} --vae {params.vae:q}"
+        " --generator {wildcards.generator:q} --identity {params.identity:q} --folder {params.folder:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule finetune_generator:
     input:
-        index=index,
-        base=lambda wildcards: LAYOUT.generator_files(
-            wildcards.dataset, LAYOUT.base_of(wildcards.generator)
-        ),
+        index=reads(JOBS.index),
+        base=reads(JOBS.base),
     output:
-        expand(f"{GENERATOR}/{{file}}", file=VAE_FILES + DIT_FILES, allow_missing=True),
+        expand(f"{GENERATOR}/{{file}}", file=WHOLE, allow_missing=True),
     log:
-        "results/logs/{dataset}{state}/{generator}/finetune_generator.log",
+        "results/logs/{dataset}/{generator}/finetune_generator~{id}.log",
     benchmark:
-        "results/benchmarks/{dataset}{state}/{generator}/finetune_generator.tsv"
+        "results/benchmarks/{dataset}/{generator}/finetune_generator~{id}.tsv"
     wildcard_constraints:
-        generator="|".join(map(re.escape, LAYOUT.finetuned())) or "none",
+        generator=one_of(LAYOUT.finetuned()),
     priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
@@ -76,19 +75,14 @@ rule finetune_generator:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["finetune_generator"],
-        dataset=dataset_with_meanings,
-        meanings=meanings,
-        recipe=lambda wildcards: str(
-            get_generator(LAYOUT.generators[wildcards.generator]).finetune
-        ),
-        base=lambda wildcards: LAYOUT.generator_folder(
-            wildcards.dataset, LAYOUT.base_of(wildcards.generator)
-        ),
-        folder=lambda wildcards: GENERATOR.format(**wildcards),
+        identity=identity,
+        dataset=JOBS.dataset_with_meanings,
+        base=JOBS.base_folder,
+        folder=above,
     shell:
         "mgd3 finetune-generator --dataset {params.dataset:q} --index {input.index:q}"
-        " --base {params.base:q} --generator {wildcards.generator:q} --folder {params.folder:q}"
+        " --base {params.base:q} --generator {wildcards.generator:q}"
+        " --identity {params.identity:q} --folder {params.folder:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
@@ -100,24 +94,21 @@ for family, files in FAMILY_FILES.items():
             f"fetch_{family}"
         output:
             expand(
-                f"{CONFIG.cache_dir}/generators/{ANY_DATASET}/{{generator}}/{{file}}",
-                file=(*files, "fetched.json"),
+                f"{CONFIG.cache_dir}/generators/{ANY_DATASET}/{{generator}}~{{id}}/{{file}}",
+                file=(*files, "fetched.json", FOLDER_HEADER),
                 allow_missing=True,
             ),
         log:
-            f"results/logs/{ANY_DATASET}/{{generator}}/fetch_{family}.log",
+            f"results/logs/{ANY_DATASET}/{{generator}}/fetch_{family}~{{id}}.log",
         wildcard_constraints:
-            generator="|".join(map(re.escape, LAYOUT.fetched(family))) or "none",
+            generator=one_of(LAYOUT.fetched(family)),
         localrule: True
         conda:
             "../../envs/mgd3.yaml"
         params:
-            version=VERSIONS["fetch_generator"],
+            identity=identity,
             name=lambda wildcards: LAYOUT.generators[wildcards.generator],
-            hub=lambda wildcards: str(
-                get_generator(LAYOUT.generators[wildcards.generator]).hub
-            ),
-            folder=lambda wildcards, output: str(Path(output[0]).parent),
+            folder=folder_of,
         shell:
-            "mgd3 fetch-generator --generator {params.name:q} --folder {params.folder:q}"
-            " > {log:q} 2>&1"
+            "mgd3 fetch-generator --generator {params.name:q} --identity {params.identity:q}"
+            " --folder {params.folder:q} > {log:q} 2>&1"

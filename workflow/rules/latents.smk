@@ -1,19 +1,15 @@
 rule latents:
     input:
-        index=origin_index,
-        vae=lambda wildcards: [
-            f"{space_of(wildcards).vae_folder}/{f}"
-            for f in vae_files(space_of(wildcards).vae_folder)
-        ],
+        reads(JOBS.encoder_of_block),
     output:
-        f"{CONFIG.cache_dir}/latents/{{origin}}/{{space}}{{flips}}/{{block}}.safetensors",
+        f"{CONFIG.cache_dir}/latents/{{origin}}/{{space}}{{flips}}/{{block}}~{{id}}.safetensors",
     log:
-        "results/logs/latents/{origin}/{space}{flips}_{block}.log",
+        "results/logs/latents/{origin}/{space}{flips}_{block}~{id}.log",
     benchmark:
-        "results/benchmarks/latents/{origin}/{space}{flips}_{block}.tsv"
+        "results/benchmarks/latents/{origin}/{space}{flips}_{block}~{id}.tsv"
     wildcard_constraints:
-        origin="|".join(re.escape(origin) for origin, _ in LAYOUT.spaces) or "none",
-        space="|".join(re.escape(space) for _, space in LAYOUT.spaces) or "none",
+        origin=one_of(space.origin for space in LAYOUT.spaces),
+        space=one_of(space.name for space in LAYOUT.spaces),
         block="block-[0-9a-f]{8}",
     priority: FIRST
     conda:
@@ -22,56 +18,43 @@ rule latents:
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["latents"],
-        dataset=lambda wildcards: compact(LAYOUT.origin_choice(wildcards.origin)),
-        generator=lambda wildcards: space_of(wildcards).vae_folder,
-        size=lambda wildcards: space_of(wildcards).size,
-        precision=lambda wildcards: space_of(wildcards).precision,
-        classes=lambda wildcards: compact(
-            LAYOUT.latent_classes[wildcards.origin, wildcards.block]
-        ),
+        identity=identity,
+        job=lambda wildcards: LAYOUT.latent_job(wildcards.id),
+        dataset=lambda wildcards: compact(LAYOUT.latent_job(wildcards.id).choice),
+        classes=lambda wildcards: compact(LAYOUT.latent_job(wildcards.id).classes),
         flip=lambda wildcards: ["--flip"] if wildcards.flips else [],
     shell:
-        "mgd3 latents --dataset {params.dataset:q} --generator {params.generator:q}"
-        " --classes {params.classes:q} --size {params.size:q} {params.flip:q}"
-        " --precision {params.precision:q} --output {output:q}"
+        "mgd3 latents --dataset {params.dataset:q} --generator {params.job.space.vae_folder:q}"
+        " --classes {params.classes:q} --size {params.job.space.size:q} {params.flip:q}"
+        " --precision {params.job.space.precision:q} --identity {params.identity:q} --output {output:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule modes:
     input:
-        index=index,
-        latents=lambda wildcards: LAYOUT.latents(wildcards.dataset, wildcards.generator),
-        mirrored=lambda wildcards: (
-            LAYOUT.latents(wildcards.dataset, wildcards.generator, wildcards.flips)
-            if wildcards.flips
-            else []
-        ),
+        index=reads(JOBS.index),
+        latents=reads(JOBS.latents),
+        mirrored=reads(JOBS.mirrored),
     output:
-        "results/{dataset}/modes/{generator}/{discovery}{pca}{flips}/ipc{ipc}{seeded}.safetensors",
+        "results/{dataset}/modes/{generator}/{discovery}{pca}{flips}/ipc{ipc}{seeded}~{id}.safetensors",
     log:
-        "results/logs/{dataset}/{generator}/modes_{discovery}{pca}{flips}_ipc{ipc}{seeded}.log",
+        "results/logs/{dataset}/{generator}/modes_{discovery}{pca}{flips}_ipc{ipc}{seeded}~{id}.log",
     wildcard_constraints:
-        discovery="|".join(map(re.escape, DISCOVERIES)),
+        discovery=one_of(DISCOVERIES),
         pca=r"(-pca\d+)?",
         seeded=r"(_gen\d+)?",
     priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=version_with(VERSIONS["modes"], "discovery"),
-        draw=lambda wildcards: get_generator(
-            LAYOUT.generators[wildcards.generator]
-        ).draw,
-        pca=lambda wildcards: (
-            ["--pca", wildcards.pca.removeprefix("-pca")] if wildcards.pca else []
-        ),
-        mirrored=lambda wildcards, input: (
-            ["--mirrored", *input.mirrored] if input.mirrored else []
-        ),
+        identity=identity,
+        draw=JOBS.draw,
+        pca=JOBS.pca,
+        mirrored=JOBS.mirrored_option,
         generation_seed=lambda wildcards: wildcards.seeded.removeprefix("_gen") or "0",
     shell:
         "mgd3 modes --latents {input.latents:q} {params.mirrored:q} --index {input.index:q}"
         " --discovery {wildcards.discovery:q} {params.pca:q} --draw {params.draw:q} --ipc {wildcards.ipc:q}"
-        " --generation-seed {params.generation_seed:q} --output {output:q} --threads {threads}"
+        " --generation-seed {params.generation_seed:q} --identity {params.identity:q}"
+        " --output {output:q} --threads {threads}"
         " > {log:q} 2>&1"

@@ -1,90 +1,80 @@
 rule embed:
     input:
-        distilled=f"{DISTILLED}/images.safetensors",
-        vae=lambda wildcards: [
-            f"{LAYOUT.space(wildcards.dataset, wildcards.generator).vae_folder}/{f}"
-            for f in vae_files(
-                LAYOUT.space(wildcards.dataset, wildcards.generator).vae_folder
-            )
-        ],
+        distilled=reads(JOBS.in_set("images.safetensors")),
+        vae=reads(JOBS.encoder),
     output:
-        "results/{dataset}/metrics/{generator}/{run}/ipc{ipc}_gen{gen}.safetensors",
+        "results/{dataset}/metrics/{generator}/{run}/ipc{ipc}_gen{gen}~{id}.safetensors",
     log:
-        "results/logs/{dataset}/{run}/embed_{generator}_ipc{ipc}_gen{gen}.log",
+        "results/logs/{dataset}/{run}/embed_{generator}_ipc{ipc}_gen{gen}~{id}.log",
     conda:
         "../../envs/mgd3.yaml"
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["embed"],
-        space=lambda wildcards: LAYOUT.space(wildcards.dataset, wildcards.generator),
+        identity=identity,
+        space=JOBS.space,
     shell:
         "mgd3 embed --distilled {input.distilled:q} --generator {params.space.vae_folder:q}"
-        " --size {params.space.size:q} --output {output:q} --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
+        " --size {params.space.size:q} --identity {params.identity:q} --output {output:q}"
+        " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule judge:
     input:
-        distilled=f"{DISTILLED}/images.safetensors",
-        teacher=judge_of,
+        distilled=reads(JOBS.in_set("images.safetensors")),
+        teacher=reads(JOBS.judge),
     output:
-        "results/{dataset}/judged/{trained_on}/{teacher}/{run}/ipc{ipc}_gen{gen}.safetensors",
+        "results/{dataset}/judged/{trained_on}/{teacher}/{run}/ipc{ipc}_gen{gen}~{id}.safetensors",
     log:
-        "results/logs/{dataset}/{run}/judge_{trained_on}_{teacher}_ipc{ipc}_gen{gen}.log",
+        "results/logs/{dataset}/{run}/judge_{trained_on}_{teacher}_ipc{ipc}_gen{gen}~{id}.log",
     conda:
         "../../envs/mgd3.yaml"
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["judge"],
-        names=names_for_judge,
+        identity=identity,
+        names=JOBS.names_for_judge,
         folder=lambda wildcards, input: str(Path(input.teacher[0]).parent),
     shell:
         "mgd3 judge --distilled {input.distilled:q} --teacher {wildcards.teacher:q}"
-        " --teacher-folder {params.folder:q} {params.names:q} --output {output:q}"
+        " --teacher-folder {params.folder:q} {params.names:q} --identity {params.identity:q}"
+        " --output {output:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule judge_originals:
     input:
-        index=index,
-        teacher=judge_of,
+        index=reads(JOBS.index),
+        teacher=reads(JOBS.judge),
     output:
-        "results/{dataset}/judged/{trained_on}/{teacher}/originals.safetensors",
+        "results/{dataset}/judged/{trained_on}/{teacher}/originals~{id}.safetensors",
     log:
-        "results/logs/{dataset}/judge_{trained_on}_{teacher}_originals.log",
+        "results/logs/{dataset}/judge_{trained_on}_{teacher}_originals~{id}.log",
     benchmark:
-        "results/benchmarks/{dataset}/judge_{trained_on}_{teacher}_originals.tsv"
+        "results/benchmarks/{dataset}/judge_{trained_on}_{teacher}_originals~{id}.tsv"
     conda:
         "../../envs/mgd3.yaml"
     threads: 8  # JPEGs to decode
     resources:
         **ON_DEVICE,
     params:
-        version=VERSIONS["judge_originals"],
-        dataset=dataset_choice,
+        identity=identity,
+        dataset=JOBS.dataset,
         folder=lambda wildcards, input: str(Path(input.teacher[0]).parent),
     shell:
         "mgd3 judge-originals --dataset {params.dataset:q} --index {input.index:q}"
-        " --teacher {wildcards.teacher:q} --teacher-folder {params.folder:q} --output {output:q}"
+        " --teacher {wildcards.teacher:q} --teacher-folder {params.folder:q}"
+        " --identity {params.identity:q} --output {output:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule measure:
     input:
-        index=index,
-        latents=lambda wildcards: LAYOUT.latents(
-            wildcards.dataset, LAYOUT.measuring_generator()
-        ),
-        embedded=lambda wildcards: LAYOUT.embedded(
-            wildcards.dataset, wildcards.ipc, wildcards.gen
-        ),
-        judged=lambda wildcards: LAYOUT.verdicts(
-            wildcards.dataset, wildcards.ipc, wildcards.gen
-        ),
-        judged_originals=lambda wildcards: LAYOUT.verdict_on_originals(
-            wildcards.dataset
-        ),
+        index=reads(JOBS.index),
+        latents=reads(JOBS.measured_latents),
+        embedded=reads(JOBS.embedded),
+        judged=reads(JOBS.verdicts),
+        judged_originals=reads(JOBS.verdict_on_originals),
     output:
         samples=LAYOUT.report("metrics/{dataset}_ipc{ipc}_gen{gen}_samples.parquet"),
         points=LAYOUT.report("metrics/{dataset}_ipc{ipc}_gen{gen}_points.parquet"),
@@ -95,16 +85,9 @@ rule measure:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["measure"],
-        of=lambda wildcards: compact(
-            {
-                "dataset": wildcards.dataset,
-                "ipc": int(wildcards.ipc),
-                "generation_seed": int(wildcards.gen),
-            }
-        ),
+        of=JOBS.of,
         runs=compact([run.slug for run in LAYOUT.distilling]),
-        judged=judged_by,
+        judged=JOBS.judged,
     shell:
         "mgd3 measure --latents {input.latents:q} --index {input.index:q}"
         " --embedded {input.embedded:q} {params.judged:q} --slugs {params.runs:q} --of {params.of:q}"
@@ -124,18 +107,17 @@ rule measures_table:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["measures_table"],
-        rows=compact([run.row() for run in CONFIG.runs]),
+        rows=labels_of(CONFIG.runs),
     shell:
-        "mgd3 measures-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
+        "mgd3 measures-table @<(printf '%s\\0' {input:q}) --runs @<(printf %s {params.rows:q}) --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule claims_of_measures:
     input:
         scores=LAYOUT.scores(),
         measures=rules.measures_table.output.classes,
-        ledger="workflow/mgd3/resources/claims.yaml",
-        paper="workflow/mgd3/resources/paper_results.csv",
+        ledger=ancient(LAYOUT.resource("claims.yaml")),
+        paper=ancient(LAYOUT.resource("paper_results.csv")),
     output:
         csv=report(
             LAYOUT.report("tables/claims_diversity.csv"),
@@ -149,18 +131,17 @@ rule claims_of_measures:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["claims_of_measures"],
-        rows=compact([run.row() for run in CONFIG.runs]),
+        rows=labels_of(CONFIG.runs),
         title=CONFIG.name,
     shell:
-        "mgd3 claims-of-measures --runs {params.rows:q} --scores {input.scores:q}"
+        "mgd3 claims-of-measures --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q})"
         " --by-class {input.measures:q} --ledger {input.ledger:q} --paper {input.paper:q}"
         " --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule metrics:
     input:
-        rules.measures_table.output,
-        rules.claims_of_measures.output,
-        LAYOUT.figures()["figure3"],
-        LAYOUT.figures()["figure5"],
+        rules.view.output,
+        LAYOUT.target("metrics"),
+        rules.measures_table.output if LAYOUT.measures else [],
+        rules.claims_of_measures.output if LAYOUT.measures else [],

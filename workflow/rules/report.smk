@@ -1,8 +1,23 @@
+# Runs at once: where a table cannot be made, nobody takes another configuration's for it.
+rule view:
+    output:
+        LAYOUT.view(),
+    log:
+        f"results/logs/reports/{CONFIG.name}_view.log",
+    priority: 1000
+    conda:
+        "../../envs/mgd3.yaml"
+    params:
+        report=LAYOUT.report("").rstrip("/"),
+    shell:
+        "mgd3 view --report {params.report:q} --output {output:q} > {log:q} 2>&1"
+
+
 rule tables:
     input:
         scores=LAYOUT.scores(),
-        paper="workflow/mgd3/resources/paper_results.csv",
-        reported="workflow/mgd3/resources/reported_results.csv",
+        paper=ancient(LAYOUT.resource("paper_results.csv")),
+        reported=ancient(LAYOUT.resource("reported_results.csv")),
     output:
         csv=report(
             LAYOUT.report("tables/results.csv"),
@@ -17,12 +32,11 @@ rule tables:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["tables"],
-        rows=compact([run.row() for run in CONFIG.runs]),
+        rows=labels_of(CONFIG.runs),
         sizes=compact([{"dataset": d.name, "size": d.size} for d in CONFIG.datasets]),
         title=CONFIG.name,
     shell:
-        "mgd3 tables --runs {params.rows:q} --scores {input.scores:q} --paper {input.paper:q}"
+        "mgd3 tables --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q}) --paper {input.paper:q}"
         " --reported {input.reported:q} --sizes {params.sizes:q} --title {params.title:q} --output {output.csv:q} > {log:q} 2>&1"
 
 
@@ -42,10 +56,9 @@ rule cost:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["cost"],
-        rows=compact([run.row() for run in CONFIG.runs]),
+        rows=labels_of(CONFIG.runs),
     shell:
-        "mgd3 cost --runs {params.rows:q} --scores {input.scores:q} --output {output.csv:q}"
+        "mgd3 cost --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q}) --output {output.csv:q}"
         " > {log:q} 2>&1"
 
 
@@ -53,8 +66,8 @@ rule claims:
     input:
         scores=LAYOUT.scores(),
         costs=rules.cost.output.csv,
-        ledger="workflow/mgd3/resources/claims.yaml",
-        paper="workflow/mgd3/resources/paper_results.csv",
+        ledger=ancient(LAYOUT.resource("claims.yaml")),
+        paper=ancient(LAYOUT.resource("paper_results.csv")),
     output:
         csv=report(
             LAYOUT.report("tables/claims.csv"),
@@ -68,18 +81,17 @@ rule claims:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["claims"],
-        rows=compact([run.row() for run in CONFIG.runs]),
+        rows=labels_of(CONFIG.runs),
         title=CONFIG.name,
     shell:
-        "mgd3 claims --runs {params.rows:q} --scores {input.scores:q} --costs {input.costs:q}"
+        "mgd3 claims --runs @<(printf %s {params.rows:q}) --scores @<(printf '%s\\0' {input.scores:q}) --costs {input.costs:q}"
         " --ledger {input.ledger:q} --paper {input.paper:q} --title {params.title:q}"
         " --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule settings_table:
     input:
-        LAYOUT.manifests(),
+        [*map(timed, LAYOUT.manifests())],
     output:
         csv=report(
             LAYOUT.report("tables/settings.csv"),
@@ -93,10 +105,9 @@ rule settings_table:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["settings_table"],
         rows=rows_of(CONFIG.runs),
     shell:
-        "mgd3 settings-table {input:q} --runs {params.rows:q} --output {output.csv:q} > {log:q} 2>&1"
+        "mgd3 settings-table @<(printf '%s\\0' {input:q}) --runs @<(printf %s {params.rows:q}) --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule tables_page:
@@ -117,7 +128,6 @@ rule tables_page:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["tables_page"],
         title=CONFIG.name,
     shell:
         "mgd3 tables-page {input:q} --title {params.title:q} --output {output:q} > {log:q} 2>&1"
@@ -138,8 +148,6 @@ rule overview:
         f"results/logs/reports/{CONFIG.name}_overview.log",
     conda:
         "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["overview"],
     shell:
         "mgd3 overview {input:q} --output {output.png:q} > {log:q} 2>&1"
 
@@ -160,15 +168,13 @@ rule cost_plot:
         f"results/logs/reports/{CONFIG.name}_cost_plot.log",
     conda:
         "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["cost_plot"],
     shell:
         "mgd3 cost-plot {input.results:q} --costs {input.costs:q} --output {output.png:q} > {log:q} 2>&1"
 
 
 rule grid:
     input:
-        f"results/{{dataset}}/distilled/{{run}}/ipc{{ipc}}/gen{CONFIG.generation_seeds[0]}/images.safetensors",
+        reads(JOBS.sets(JOBS.own)),
     output:
         report(
             LAYOUT.report("figures/{dataset}_{run}_ipc{ipc}.png"),
@@ -184,34 +190,17 @@ rule grid:
         f"results/logs/reports/{CONFIG.name}_{{dataset}}_{{run}}_ipc{{ipc}}.log",
     conda:
         "../../envs/mgd3.yaml"
-    params:
-        version=VERSIONS["grid"],
     shell:
         "mgd3 grid --distilled {input:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule exhibit:
     input:
-        index=index,
-        sets=lambda wildcards: [
-            distilled_images(
-                wildcards.dataset, run.slug, wildcards.ipc, CONFIG.generation_seeds[0]
-            )
-            for run in LAYOUT.distilling
-        ],
-        modes=of_first_seed(LAYOUT.decoded_modes, lambda wildcards: LAYOUT.from_modes),
-        latents=lambda wildcards: (
-            LAYOUT.latents(wildcards.dataset, LAYOUT.measuring_generator())
-            if LAYOUT.measures
-            else []
-        ),
-        embedded=lambda wildcards: (
-            LAYOUT.embedded(
-                wildcards.dataset, wildcards.ipc, CONFIG.generation_seeds[0]
-            )
-            if LAYOUT.measures
-            else []
-        ),
+        index=reads(JOBS.index),
+        sets=reads(JOBS.sets(JOBS.distilling)),
+        modes=reads(JOBS.decoded(JOBS.from_modes)),
+        latents=reads(JOBS.measured_latents),
+        embedded=reads(JOBS.shown_in_space),
     output:
         LAYOUT.report("gallery/{dataset}_ipc{ipc}.safetensors"),
     log:
@@ -219,19 +208,12 @@ rule exhibit:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["exhibit"],
-        dataset=dataset_choice,
-        classes=shown_classes,
+        dataset=JOBS.dataset,
+        classes=JOBS.shown_classes,
         slugs=compact([run.slug for run in LAYOUT.distilling]),
-        real=nearest_options,
-        modes=mode_options,
-        of=lambda wildcards: compact(
-            {
-                "dataset": wildcards.dataset,
-                "ipc": int(wildcards.ipc),
-                "generation_seed": CONFIG.generation_seeds[0],
-            }
-        ),
+        real=JOBS.nearest,
+        modes=JOBS.mode_images,
+        of=JOBS.of_first,
     shell:
         "mgd3 exhibit --dataset {params.dataset:q} --index {input.index:q}"
         " --classes {params.classes:q} --slugs {params.slugs:q} --sets {input.sets:q}"
@@ -260,14 +242,14 @@ rule gallery_page:
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["gallery"],
         rows=rows_of(LAYOUT.distilling),
         title=CONFIG.name,
     shell:
-        "mgd3 gallery {input.results:q} --exhibits {input.exhibits:q} --runs {params.rows:q}"
+        "mgd3 gallery {input.results:q} --exhibits {input.exhibits:q} --runs @<(printf %s {params.rows:q})"
         " --title {params.title:q} --output {output.page:q} --small {output.small:q} > {log:q} 2>&1"
 
 
 rule gallery:
     input:
-        LAYOUT.gallery(),
+        rules.view.output,
+        LAYOUT.target("gallery"),

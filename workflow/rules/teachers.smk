@@ -1,17 +1,17 @@
-TEACHER = f"{CONFIG.cache_dir}/teachers/{{dataset}}{{state}}/{{teacher}}"
+TEACHER = f"{CONFIG.cache_dir}/teachers/{{dataset}}/{{teacher}}~{{id}}"
 
 
 rule train_teacher:
     input:
-        train=teacher_split("train"),
-        test=teacher_split("test"),
-        validation=teacher_split("validation"),
+        train=reads(JOBS.shown_to_teacher("train")),
+        test=reads(JOBS.shown_to_teacher("test")),
+        validation=reads(JOBS.shown_to_teacher("validation")),
     output:
         expand(f"{TEACHER}/{{file}}", file=TEACHER_FILES, allow_missing=True),
     log:
-        "results/logs/{dataset}{state}/teacher_{teacher}.log",
+        "results/logs/{dataset}/teacher_{teacher}~{id}.log",
     benchmark:
-        "results/benchmarks/{dataset}{state}/teacher_{teacher}.tsv"
+        "results/benchmarks/{dataset}/teacher_{teacher}~{id}.tsv"
     priority: FIRST
     conda:
         "../../envs/mgd3.yaml"
@@ -19,33 +19,31 @@ rule train_teacher:
     resources:
         **ON_DEVICE,
     params:
-        version=version_with(VERSIONS["train_teacher"], "teacher"),
-        settings=lambda wildcards: str(TEACHERS[wildcards.teacher]),
-        flip=flip_of,
-        validation=validation_of,
-        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        identity=identity,
+        flip=JOBS.flip,
+        validation=JOBS.validation_of_teacher,
+        folder=folder_of,
     shell:
         "mgd3 train-teacher --teacher {wildcards.teacher:q} --train {input.train:q}"
-        " --test {input.test:q} {params.validation:q} {params.flip:q} --folder {params.folder:q}"
+        " --test {input.test:q} {params.validation:q} {params.flip:q}"
+        " --identity {params.identity:q} --folder {params.folder:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 # A file fetched elsewhere takes its place: `mgd3 fetch-teacher ... --file FILE`.
 rule fetch_teacher:
     output:
-        expand(
-            f"{CONFIG.cache_dir}/teachers/{IMAGENET}/resnet18/{{file}}",
-            file=TEACHER_FILES,
-        ),
+        LAYOUT.files_of_teacher(IMAGENET, "resnet18"),
     log:
         "results/logs/fetch_teacher.log",
     conda:
         "../../envs/mgd3.yaml"
     params:
-        version=VERSIONS["fetch_teacher"],
-        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        identity=identity,
+        folder=folder_of,
     shell:
-        "mgd3 fetch-teacher --teacher resnet18 --folder {params.folder:q} > {log:q} 2>&1"
+        "mgd3 fetch-teacher --teacher resnet18 --identity {params.identity:q}"
+        " --folder {params.folder:q} > {log:q} 2>&1"
 
 
 ruleorder: fetch_teacher > train_teacher

@@ -148,3 +148,13 @@ def test_there_is_no_other_way_to_keep_unfinished_work():
         if re.search(r"optimi[sz]er\.load_state_dict\(", file.read_text(encoding="utf-8"))
     ]
     assert restoring == ["base/checkpoint.py"]
+
+
+def test_that_of_a_job_by_raised_code_is_not_taken(kept, capsys):
+    """The running job's identity holds the versions of its stage and of what it calls."""
+    with artifacts.making(None, "train-vae, version 2"):
+        is_begun_anew(kept.path, JOB, capsys)
+        Checkpoint(kept.path, JOB).save({}, {"step": 3})
+        assert Unfinished(kept.path, JOB).load().note == {"step": 3}
+    with artifacts.making(None, "train-vae, version 3"):
+        is_begun_anew(kept.path, JOB, capsys)

@@ -349,7 +349,7 @@ def test_images_that_change_after_indexing_are_named(tmp_path):
     keys, _ = index.split("train")
     index.require_unchanged(source, keys)
     noise(width=40).save(root / keys[1])
-    with pytest.raises(UserError, match=rf"image {keys[1]} changed or went(.|\n)*--forcerun index"):
+    with pytest.raises(UserError, match=rf"image {keys[1]} changed or went(.|\n)*plans with"):
         index.require_unchanged(source, keys)
     (root / keys[0]).unlink()
     with pytest.raises(UserError, match=f"image {keys[0]} and 1 more changed"):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mgd3.base.errors import UserError
+from mgd3.base.identity import bundle
 from mgd3.data import fingerprint
 from mgd3.data.archives import FetchedArchive, archives
 from mgd3.data.embedded import Digits, Mnist
@@ -112,10 +113,16 @@ def test_a_change_is_of_its_class_alone(root, kept, read, change):
     now = of(root, kept)
     assert len(read) <= 2
     assert {name for name in before if now[name] != before[name]} == {"cat"}
-    with pytest.raises(UserError, match="class 'cat' changed since this run was planned"):
-        fingerprint.require_unchanged(ImageFolder(root), before, kept)
-    fingerprint.require_unchanged(ImageFolder(root), now, kept)
-    fingerprint.require_unchanged(ImageFolder(root), {"dog": before["dog"]}, kept)
+    with pytest.raises(UserError, match=r"images in .* changed since this run was planned"):
+        fingerprint.require_unchanged(ImageFolder(root), bundle(before), kept=kept)
+    fingerprint.require_unchanged(ImageFolder(root), bundle(now), kept=kept)
+    fingerprint.require_unchanged(
+        ImageFolder(root), bundle({"dog": before["dog"]}), ["dog"], kept=kept
+    )
+    with pytest.raises(UserError, match="changed since"):
+        fingerprint.require_unchanged(
+            ImageFolder(root), bundle({"cat": before["cat"]}), ["cat"], kept=kept
+        )
 
 
 def test_a_copy_or_moved_folder_is_the_same(root, kept, tmp_path):

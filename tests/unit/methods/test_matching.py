@@ -39,6 +39,7 @@ from mgd3.methods.matching.synthesis import PIXELS, Synthesis
 from mgd3.networks.architectures import create_network
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 
 CLASSES = ["digit-3", "digit-0", "digit-7"]
 ALL = [*CLASSES, "digit-1"]
@@ -715,7 +716,7 @@ CONFIG = {
 
 def test_classes_that_depend_on_each_other_are_one_job(tmp_path, monkeypatch):
     config = resolve(CONFIG)
-    layout = Layout(config, tmp_path)
+    layout = Layout(config, tmp_path, VERSIONS)
     dm, dc = config.runs
     sizes = [[len(b) for b in layout.sample_blocks("digits", run, 10)] for run in (dm, dc)]
     assert sizes == [[4, 4, 2], [10]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mgd3.planning import config as configuration
 from mgd3.planning import settings_page
 from mgd3.planning.config import resolve, schema
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 
 ROOT = Path(__file__).parents[3]
 MGD3 = {"method": "mgd3", "generator": "tiny-dit"}
@@ -137,7 +139,7 @@ def test_a_generator_folder_without_its_vae_is_named(dit_folder, tmp_path, monke
 
 def test_a_generator_folder_may_lie_anywhere(dit_folder):
     resolved = resolve(raw({**MGD3, "generator": str(dit_folder)}))
-    layout = Layout(resolved, ROOT)
+    layout = Layout(resolved, ROOT, VERSIONS)
     folder = layout.generator_folder("digits", layout.slug(resolved.runs[0]))
     assert Path(folder) == dit_folder
     assert "/" not in resolved.runs[0].slug
@@ -146,8 +148,10 @@ def test_a_generator_folder_may_lie_anywhere(dit_folder):
 def test_large_generators_encode_in_bfloat16_into_folders_of_their_own(dit_folder):
     spaces = {}
     for name in ("mnist-dit", "dit", str(dit_folder)):
-        layout = Layout(resolve(raw({**MGD3, "generator": name}, datasets=["mnist"])), ROOT)
-        (space,) = layout.spaces.values()
+        layout = Layout(
+            resolve(raw({**MGD3, "generator": name}, datasets=["mnist"])), ROOT, VERSIONS
+        )
+        (space,) = layout.spaces
         spaces[name] = (space.precision, "bfloat16" in space.name)
     assert spaces.pop("dit") == ("bfloat16", True)
     assert set(spaces.values()) == {("float32", False)}
@@ -182,14 +186,16 @@ def test_the_rest_of_the_configuration_has_defaults():
     assert resolved.evaluation[0]["training_seeds"] == 1
     assert (resolved.device, resolved.batch, resolved.classes_per_block) == ("auto",) * 3
     assert resolved.cache_dir == "results/cache"
-    assert Layout(resolved, ROOT).classes == {"digits": [f"digit-{d}" for d in range(10)]}
+    assert Layout(resolved, ROOT, VERSIONS).classes == {"digits": [f"digit-{d}" for d in range(10)]}
 
 
 def test_the_full_data_set_is_trained_on_as_it_is():
     resolved = resolve(raw({"method": "random"}, {"method": "full"}, ipc=[5, 10]))
-    layout = Layout(resolved, ROOT)
+    layout = Layout(resolved, ROOT, VERSIONS)
     scores = [path for path in layout.scores() if "/full/" in path]
-    assert scores == ["results/digits/evaluated/full/ipc0/gen0/hard-small/convnet3_seed0.json"]
+    (score,) = scores
+    folder = "results/digits/evaluated/full/ipc0/gen0/hard-small/"
+    assert re.fullmatch(rf"{folder}convnet3_seed0~[0-9a-f]{{12}}\.json", score)
     assert len(layout.scores()) == 3
     assert not [path for path in (*layout.grids(), *layout.cards()) if "full" in path]
     with pytest.raises(UserError, match="makes no images"):

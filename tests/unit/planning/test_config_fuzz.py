@@ -23,6 +23,7 @@ from mgd3.base.errors import UserError
 from mgd3.planning.config import check, resolve, schema
 from mgd3.planning.layout import Layout
 from mgd3.planning.reading import read_yaml
+from mgd3.stages import VERSIONS
 
 ROOT = Path(__file__).parents[3]
 FILES = [ROOT / "config.yaml", *sorted((ROOT / "workflow/presets").glob("*.yaml"))]
@@ -112,7 +113,7 @@ def outcome(make: Any) -> str:
     """What a run says before its first job: "resolved" or "refused"; anything else is raised."""
     began = time.monotonic()
     try:
-        layout = Layout(resolve(make()), ROOT)
+        layout = Layout(resolve(make()), ROOT, VERSIONS)
         assert layout.runs
         said = "resolved"
     except UserError as error:

@@ -28,6 +28,7 @@ from mgd3.data.imagefolder import ImageFolder
 from mgd3.data.images import read_images
 from mgd3.planning.config import preflight, resolve, schema
 from mgd3.planning.layout import Layout
+from mgd3.stages import VERSIONS
 
 ROOT = Path(__file__).parents[3]
 FUZZ = settings(
@@ -131,7 +132,7 @@ def outcome(config: Any, place: Path) -> None:
     try:
         resolved = resolve(config)
         preflight(resolved)
-        layout = Layout(resolved, ROOT)
+        layout = Layout(resolved, ROOT, VERSIONS)
         paths = [
             *layout.scores(),
             *layout.grids(),

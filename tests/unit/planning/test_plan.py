@@ -15,6 +15,7 @@ from mgd3.generators.registry import GeneratorEntry
 from mgd3.planning.config import read_configs, resolve
 from mgd3.planning.layout import Layout
 from mgd3.planning.plan import Row, _generators, _image_seconds, plan, table
+from mgd3.stages import VERSIONS
 
 ROOT = Path(__file__).parents[3]
 CONFIG = {
@@ -54,7 +55,7 @@ def test_jobs_are_those_of_the_layout_and_finished_ones_are_not_counted(tmp_path
     text = table(rows, "cpu")
     assert "total" in text and "extrapolated" in text
 
-    for path in Layout(config, tmp_path).scores()[:-1]:
+    for path in Layout(config, tmp_path, VERSIONS).scores()[:-1]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     monkeypatch.setattr("mgd3.planning.plan._samples", lambda *_: iter(()))
@@ -87,7 +88,7 @@ def test_a_generator_is_timed_in_the_precision_that_the_run_has(
         return seen[-1]
 
     monkeypatch.setattr(loading, "load_generator", spy)
-    layout = Layout(config, tmp_path)
+    layout = Layout(config, tmp_path, VERSIONS)
     dataset, (chosen,) = layout.datasets["digits"], config.runs
     each, _, word = _image_seconds(layout, dataset, chosen, Instant())
     assert each > 0 and word == "its own weights"
@@ -96,7 +97,7 @@ def test_a_generator_is_timed_in_the_precision_that_the_run_has(
 
 def test_encoding_is_timed_in_the_precision_of_the_latents(dit_folder, tmp_path, monkeypatch):
     run = {"method": "mgd3", "generator": str(dit_folder)}
-    layout = Layout(resolve({**CONFIG, "runs": [run]}), tmp_path)
+    layout = Layout(resolve({**CONFIG, "runs": [run]}), tmp_path, VERSIONS)
     monkeypatch.setattr(GeneratorEntry, "encoded_in", "bfloat16")
     seen = []
     monkeypatch.setattr("mgd3.planning.plan._load", lambda *of: seen.append(of[-1]) or (None, "no"))
@@ -112,7 +113,9 @@ def test_the_command_tells_what_is_judged_at_another_size(tmp_path, monkeypatch,
         "datasets": [{"name": "digits", "size": 64}],
         "runs": [{"method": "random"}],
     }
-    for path in Layout(resolve(written), tmp_path).scores():  # no training is left to be timed
+    for path in Layout(
+        resolve(written), tmp_path, VERSIONS
+    ).scores():  # no training is left to be timed
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(written))

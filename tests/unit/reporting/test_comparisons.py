@@ -14,6 +14,7 @@ from mgd3.base.errors import UserError
 from mgd3.planning.config import resolve
 from mgd3.planning.layout import Layout
 from mgd3.reporting.comparisons import KINDS, accuracy_over_ipc, accuracy_over_labels, kind_of
+from mgd3.stages import VERSIONS
 from workplace import ROOT, tiny
 
 RUNS = {"r": "random real images", "u": "unguided (CFG 1.5)", "m": "MGD3 (λ=1, t_SG=10, CFG 1.5)"}
@@ -84,7 +85,7 @@ def test_one_kind_of_labels_is_no_comparison(tmp_path):
 
 
 def figures(**changes) -> set[str]:
-    layout = Layout(resolve(tiny(**changes)), ROOT)
+    layout = Layout(resolve(tiny(**changes)), ROOT, VERSIONS)
     return {Path(path).stem for path in layout.sweeps()}
 
 

@@ -13,6 +13,7 @@ import pytest
 from mgd3.base.errors import UserError
 from mgd3.base.shapes import misfit
 from mgd3.base.tables import read_csv
+from mgd3.planning.identities import OWN
 from mgd3.stages import CONTRACTS, JOBS, VERSIONS
 from mgd3.stages.commands import stages_table
 from mgd3.stages.contract import Command
@@ -21,8 +22,13 @@ ROOT = Path(__file__).parents[3]
 RULES = ROOT / "workflow" / "rules"
 
 
-def calls_of_rules() -> list[tuple[str, str, set[str], set[str]]]:
-    """Of each rule that calls a stage: its file, the stage, the flags it names, its versions."""
+# Of these the path is of a folder that all configurations share, or a report's, of one identity
+# for all of them: what is fetched is checked, and reports follow from what they read.
+WITHOUT_IDENTITY = {name for name in JOBS if name.replace("-", "_") not in OWN}
+
+
+def calls_of_rules() -> list[tuple[str, str, set[str]]]:
+    """Of each rule that calls a stage: its file, the stage, the flags it names."""
     found = []
     for file in sorted(RULES.glob("*.smk")):
         for rule in re.split(r"(?m)^ *rule\b", file.read_text())[1:]:
@@ -30,28 +36,28 @@ def calls_of_rules() -> list[tuple[str, str, set[str], set[str]]]:
             text = "".join(re.findall(r'"([^"\n]*)"', shell))
             if call := re.match(r"mgd3 ([a-z-]+) (.*)", text):
                 flags = set(re.findall(r"--[a-z-]+", call[2]))
-                versions = set(re.findall(r'VERSIONS\["(\w+)"\]', rule))
-                found.append((file.name, call[1], flags, versions))
+                found.append((file.name, call[1], flags))
     return found
 
 
 def test_rules_name_only_fields_of_contracts():
     calls = calls_of_rules()
     assert len(calls) > 40
-    for file, stage, flags, versions in calls:
+    for file, stage, flags in calls:
         fields = {field.flag for field in JOBS[stage].fields()}
         assert flags <= fields, f"{file}: mgd3 {stage} takes no {flags - fields}"
-        assert versions == {stage.replace("-", "_")}, f"{file}: {stage} has versions {versions}"
+        told = "--identity" in flags
+        assert told != (stage in WITHOUT_IDENTITY), f"{file}: {stage} --identity"
 
 
 def test_options_that_rules_put_together_are_fields_of_some_contract():
-    text = (RULES / "common.smk").read_text()
+    text = (ROOT / "workflow" / "mgd3" / "planning" / "wiring.py").read_text()
     known = {field.flag for job in JOBS.values() for field in job.fields()}
     assert set(re.findall(r'"(--[a-z-]+)"', text)) <= known
 
 
 def test_every_job_has_a_rule_and_no_command_has_one():
-    called = {stage for _, stage, _, _ in calls_of_rules()}
+    called = {stage for _, stage, _ in calls_of_rules()}
     assert called == set(JOBS)
     assert not any(issubclass(CONTRACTS[stage], Command) for stage in called)
 

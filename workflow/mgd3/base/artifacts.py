@@ -16,6 +16,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +179,31 @@ def _require(path: str | Path, kind: str, expecting: Identity | str | None = Non
     return found
 
 
+# What the job that is running makes, and what tells it from others.
+_MAKING: ContextVar[Identity | None] = ContextVar("making", default=None)
+_JOB: ContextVar[str] = ContextVar("job", default="")
+
+
+@contextmanager
+def making(identity: Identity | None, job: str = "") -> Iterator[None]:
+    """Artefacts that are saved inside the block have this identity where they are given none.
+
+    Args:
+        job: what tells the job from others: unfinished work of another is not gone on with.
+    """
+    tokens = _MAKING.set(identity), _JOB.set(job)
+    try:
+        yield
+    finally:
+        _MAKING.reset(tokens[0])
+        _JOB.reset(tokens[1])
+
+
+def running_job() -> str:
+    """What tells the job that is running from others; "" outside of one."""
+    return _JOB.get()
+
+
 def _header(metadata: Mapping[str, Any], identity: Identity | None) -> dict[str, Any]:
     own = headers.header_of(identity) if identity else {}
     return {"schema": SCHEMA_VERSION, **own, **metadata}
@@ -217,6 +243,7 @@ def _write_tensors(
     metadata: Mapping[str, Any],
     identity: Identity | None,
 ) -> None:
+    identity = identity or _MAKING.get()
     header = {_METADATA_KEY: json.dumps(_header(metadata, identity))}
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata=header)
@@ -338,10 +365,11 @@ def _metadata(path: str | Path, text: str | bytes, shape: Any = object) -> dict[
 
 
 def save_json(path: str | Path, value: Any, identity: Identity | None = None) -> None:
-    """Write JSON. With an identity, `value` is an object, and the header its first entry."""
-    if identity:
+    """Write JSON. With an identity the header is the first entry of `value`, if it is an object."""
+    identity = identity or _MAKING.get()
+    if identity and isinstance(value, dict):
         value = {headers.KEY: headers.header_of(identity), **value}
-    _write_json(path, value, sealed=identity is not None)
+    _write_json(path, value, sealed=isinstance(value, dict) and identity is not None)
 
 
 def save_folder_header(folder: Path, identity: Identity) -> None:
@@ -401,7 +429,7 @@ def save_table(
     import pyarrow.parquet as pq
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    own = _header(metadata, identity)
+    own = _header(metadata, identity or _MAKING.get())
     # The schema is written twice, the second time encoded, and a seal must stand in one place.
     seal = own.pop(headers.SEAL, None)
     header = {_METADATA_KEY: json.dumps(own)}

@@ -40,13 +40,19 @@ class Unfinished:
     Args:
         path: the file.
         job: all that its result depends on, as JSON: work of another is not gone on with. The
-            versions of this package and of torch are added.
+            identity of the job that is running, which holds the versions of its stage and of what
+            it calls, and the versions of this package and of torch are added.
         every: seconds between two writes.
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any], every: float = 60) -> None:
         # As it reads after a round trip through JSON (tuples become lists).
-        settings = json.loads(json.dumps({**job, "mgd3": __version__, "torch": torch.__version__}))
+        more = {
+            "running": artifacts.running_job(),
+            "mgd3": __version__,
+            "torch": torch.__version__,
+        }
+        settings = json.loads(json.dumps({**job, **more}))
         self.path, self.every = path, every
         self.identity = identity("checkpoint", _VERSION, settings=settings)
         self._last = time.monotonic()

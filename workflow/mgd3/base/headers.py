@@ -32,6 +32,12 @@ _SEAL = re.compile(rf"{_PREFIX}([0-9a-f]{{64}})".encode())
 # The seal of a JSON file stands in its first bytes.
 _JSON_HEAD = 256
 _CHUNK = 1 << 22
+# Of files that have a header.
+SUFFIXES = (".safetensors", ".parquet", ".json")
+# At the end of a component, or before its suffix.
+_DIGITS = re.compile(rf"[^~]~([0-9a-f]{{{SHORT}}})(?![0-9a-f])")
+# Folders above a file in which its identity may stand: `text_encoder/model.safetensors`.
+_ABOVE = 3
 
 
 def header_of(identity: Identity) -> dict[str, Any]:
@@ -96,6 +102,39 @@ def check(path: str | Path, expecting: Identity | str | None = None) -> Identity
     if expecting is not None:
         require(path, found, expecting)
     return found
+
+
+def check_path(path: Path) -> None:
+    """Make sure that an artefact is what its path says; where its path says nothing, that is all.
+
+    Raises:
+        UserError: it is damaged, is something else, or does not say what it is.
+    """
+    if found := _DIGITS.search(path.name):
+        check(path, found[1])
+        return
+    for folder in list(path.absolute().parents)[:_ABOVE]:
+        if found := _DIGITS.search(folder.name):
+            _check_in(folder, path, found[1])
+            return
+
+
+def _check_in(folder: Path, path: Path, digits: str) -> None:
+    """A file in a folder of one identity: it has a header of its own, or the folder has one."""
+    header = folder / FOLDER_HEADER
+    if not header.is_file() or path.name == FOLDER_HEADER:
+        check(path, digits)
+        return
+    found = identity_of(header)
+    if found is None:
+        raise _mute(header)
+    require(folder, found, digits)
+    name = str(path.absolute().relative_to(folder))
+    wanted = json.loads(header.read_bytes())["files"].get(name)
+    if wanted is None:
+        raise damaged(folder, f"{FOLDER_HEADER} names no {name}")
+    if path.stat().st_size != wanted["bytes"] or sha256_of(path) != wanted["sha256"]:
+        raise damaged(path, "not the bytes that were written")
 
 
 def require(path: Path, found: Identity, expecting: Identity | str) -> None:

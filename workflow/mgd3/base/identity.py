@@ -65,6 +65,11 @@ class Identity:
         """The digits that stand in paths."""
         return self.digest[:SHORT]
 
+    @property
+    def text(self) -> str:
+        """The description as JSON, which `Identity(json.loads(text))` reads back."""
+        return _text(self.description)
+
     # Not of the descriptions: in Python 1, 1.0 and True are equal.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Identity) and self.digest == other.digest

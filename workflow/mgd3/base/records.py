@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
+from . import headers
 from .artifacts import load_json, save_json, sha256_of
 from .errors import UserError
 
@@ -115,6 +116,7 @@ def sound_hash(file: Path) -> str:
     """
     if not file.is_file():
         raise UserError(f"file not found: {file}", "run the stage that makes it")
+    headers.check_path(file)
     digest = sha256_of(file)
     for record in records_for(file):
         recorded = _read(record)["files"].get(_relative(file, record))
@@ -217,7 +219,8 @@ def verify(root: Path) -> tuple[int, list[Problem]]:
 
     Returns:
         How many files were proven sound, and what is wrong with the others:
-        `damaged` (other bytes than were written), `missing` (recorded, not there), `stale` (made
+        `damaged` (other bytes than were written, or another artefact than its path says; its own
+        header proves it, also without a record), `missing` (recorded, not there), `stale` (made
         from a file that is another one now), `unexpected` (no record names it). Logs, benchmarks
         and hidden files (unfinished work) are not looked at.
 
@@ -262,9 +265,21 @@ def verify(root: Path) -> tuple[int, list[Problem]]:
     damaged = {problem.file for problem in problems}
     for record, found in whole:
         problems += _stale(record, found, digest_of, damaged)
-    unexpected = [file for file in others if file not in named]
+    problems += _unsound(others, damaged)
+    unexpected = [f for f in others if f not in named and f.name != headers.FOLDER_HEADER]
     problems += [Problem("unexpected", file, "no record names it") for file in unexpected]
     return len(named - {problem.file for problem in problems}), problems
+
+
+def _unsound(files: Sequence[Path], known: set[Path]) -> Iterator[Problem]:
+    """Artefacts that are not what their headers and paths say, whatever their records say."""
+    for file in files:
+        if file in known or file.suffix not in headers.SUFFIXES:
+            continue
+        try:
+            headers.check_path(file)
+        except UserError as error:
+            yield Problem("damaged", file, error.what)
 
 
 def _resolve(record: Path, name: str) -> Path:

@@ -155,22 +155,27 @@ def of_classes(source: Source, kept: Path = KEPT) -> dict[str, str]:
     return {name: bundle([f"published as {source.published}", name]) for name in source.classes()}
 
 
-def require_unchanged(source: Source, planned: Mapping[str, str], kept: Path = KEPT) -> None:
-    """Refuse classes whose images are not those that the run was planned with.
+def require_unchanged(
+    source: Source, planned: str, names: Sequence[str] | None = None, kept: Path = KEPT
+) -> None:
+    """Refuse images that are not those that the run was planned with.
 
-    For the job that has read them: it looks at the files' sizes and times once more.
+    For the job that has read them: it looks at the files' sizes and times once more. What is
+    published stands by its name and is not looked at.
 
     Args:
-        planned: the fingerprints of some classes.
+        planned: the `bundle` of the fingerprints of some classes.
+        names: of these classes; None: all.
 
     Raises:
-        UserError: naming the first class that changed.
+        UserError: they changed.
     """
+    if not isinstance(source, ImageFolder) or source.published:
+        return
     now = of_classes(source, kept)
-    if changed := [name for name, digest in planned.items() if now.get(name) != digest]:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    if bundle({name: now.get(name, 64 * "0") for name in names or now}) != planned:
         raise UserError(
-            f"the images of class {changed[0]!r}{more} changed since this run was planned",
+            f"images in {source.root} changed since this run was planned",
             "run the same command again: it plans with the images that are there now",
         )
 

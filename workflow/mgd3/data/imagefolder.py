@@ -320,7 +320,7 @@ class ImageFolder:
         except FileNotFoundError as error:
             raise UserError(
                 f"{path} is gone since the index was made",
-                "put it back, or remake the index: snakemake --forcerun index",
+                "put it back, or run the same command again: it plans with what is there now",
             ) from error
         except Exception as error:  # as in `read_header`
             raise UserError(

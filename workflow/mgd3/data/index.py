@@ -125,8 +125,8 @@ class Index:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise UserError(
                 f"image {changed[0]}{more} changed or went since the index was made",
-                "put the old files back, or take the new ones: snakemake --cores all "
-                "--forcerun index (with your --configfile)",
+                "put the old files back, or run the same command again: it plans with the images "
+                "that are there now",
             )
 
     def images(self, name: str, split: str) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from .minmax import MinMaxLoss
 from .pretrained import training_alphas_cumprod
 from .recipes import FinetuneRecipe
 from .registry import VAE_FILES
-from .training import TRAIN_TIMESTEPS, _publish, _require_finite, dit_scheduler
+from .training import TRAIN_TIMESTEPS, _publish, _require_finite, copy_vae, dit_scheduler
 
 _CHUNK = 256
 # Of the whole DiT-XL/2 a checkpoint has 11 GB: weights, average and two moments.
@@ -95,9 +94,7 @@ def finetune(
     _publish(dit.save_pretrained, folder / "transformer")
     _publish(dit_scheduler().save_pretrained, folder / "scheduler")
     if vae_files(base) == VAE_FILES:
-        for file in VAE_FILES:
-            with artifacts.atomic(folder / file) as temporary:
-                shutil.copyfile(base / file, temporary)
+        copy_vae(base, folder)
     else:  # of several files one, as of every generator that is made here
         _publish(generator.codec.vae.save_pretrained, folder / "vae")
     model_index = artifacts.load_json(base / "model_index.json", {"id2label?": dict})

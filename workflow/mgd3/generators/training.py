@@ -28,6 +28,7 @@ from ..data.index import Index
 from ..data.registry import Dataset
 from .diffusion_loss import BETA_END, BETA_START, TRAIN_TIMESTEPS, HybridLoss
 from .recipes import DitRecipe, Recipe, VaeRecipe
+from .registry import VAE_FILES
 from .vae import load_vae
 
 # The small rotations, shifts (share of the side) and scales of the affine copies.
@@ -248,12 +249,17 @@ def _dit_loss(
 
 
 def train_generator(
-    dataset: Dataset, index_path: Path, recipe: Recipe, folder: Path, device: str = "cpu"
+    dataset: Dataset,
+    index_path: Path,
+    recipe: Recipe,
+    vae_folder: Path,
+    folder: Path,
+    device: str = "cpu",
 ) -> None:
-    """Train a class-conditional DiT on the latents of `folder`/vae; complete the folder.
+    """Train a class-conditional DiT on the latents of a VAE, `vae_folder`/vae.
 
-    `folder` becomes a pipeline folder of diffusers (model_index.json, scheduler/, transformer/,
-    vae/). model_index.json names the class of each label row (`id2label`).
+    `folder` becomes a pipeline folder of diffusers (model_index.json, scheduler/, transformer/, and
+    the VAE's files in vae/). model_index.json names the class of each label row (`id2label`).
 
     Raises:
         UserError: unreadable images, or a loss that is not finite.
@@ -264,7 +270,7 @@ def train_generator(
     flips = v2.functional.horizontal_flip(pixels) if dataset.flip else pixels[:0]
     pixels = _affine_copies(torch.cat([pixels, flips]), settings.affine_copies, recipe.seed)
     labels = labels.repeat(len(pixels) // len(labels))
-    vae = load_vae(folder, device=device).vae
+    vae = load_vae(vae_folder, device=device).vae
     with torch.inference_mode():
         latents = _posterior_means(vae, pixels, device) * vae.config.scaling_factor
     latents = latents.clone().to(device)  # out of inference mode
@@ -283,7 +289,7 @@ def train_generator(
         "dit": dataclasses.asdict(settings),
         "seed": recipe.seed,
         "index": artifacts.sha256_of(index_path),
-        "vae": artifacts.sha256_of(folder / "vae" / "diffusion_pytorch_model.safetensors"),
+        "vae": artifacts.sha256_of(vae_folder / VAE_FILES[1]),
     }
     checkpoint = Checkpoint(folder / ".dit-checkpoint.safetensors", identity)
     modules = {"dit": dit, "average": average}
@@ -316,6 +322,7 @@ def train_generator(
             checkpoint.save_if_due(step + 1, modules, optimizer)
     _publish(average.module.save_pretrained, folder / "transformer")
     _publish(dit_scheduler().save_pretrained, folder / "scheduler")
+    copy_vae(vae_folder, folder)
     artifacts.save_json(folder / "model_index.json", _model_index(index.classes))
     artifacts.save_json(
         folder / "training.json",
@@ -329,6 +336,14 @@ def train_generator(
     )
     checkpoint.remove()
     print(f"generator written to {folder}", file=sys.stderr)
+
+
+def copy_vae(source: Path, folder: Path) -> None:
+    """The VAE of one pipeline folder into another, file by file."""
+    for file in VAE_FILES:
+        if (source / file).absolute() != (folder / file).absolute():
+            with artifacts.atomic(folder / file) as temporary:
+                shutil.copyfile(source / file, temporary)
 
 
 def dit_scheduler() -> DDPMScheduler:

@@ -124,6 +124,7 @@ class MethodSettings(Settings):
         by_objective: defaults that differ with the setting `objective`.
         deterministic: whether generation seeds change nothing; or the settings with which they do
             not.
+        mirrors: whether its images depend on whether mirrored images keep their class (`flip`).
         distils: whether it makes images. One that does not has networks trained on the whole train
             split, and IPC does not enter.
         together: classes, one after another in the data set's order, whose images depend on each
@@ -134,6 +135,7 @@ class MethodSettings(Settings):
     needs: ClassVar[tuple[str, ...]] = ()
     by_objective: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     deterministic: ClassVar[bool | Mapping[str, Any]] = False
+    mirrors: ClassVar[bool] = True
     distils: ClassVar[bool] = True
     together: ClassVar[int] = 1
 
@@ -262,6 +264,7 @@ def text_of(value: Any) -> str:
 class Sampling(MethodSettings):
     """Settings of a walk of the diffusion model."""
 
+    mirrors: ClassVar = False
     variant: Variant = "ddpm"
     cfg: Cfg = 4.0
     cfg_channels: Annotated[

@@ -15,6 +15,7 @@ class Settings(MethodSettings):
     """Image k of a class is its mode k, decoded."""
 
     label: ClassVar = "decoded modes"
+    mirrors: ClassVar = False
     needs: ClassVar = ("modes", "generator")
     deterministic: ClassVar = True
     modes: Modes = "kmeans"

@@ -31,6 +31,7 @@ class Settings(MethodSettings):
     """Images of another repository, judged beside one's own."""
 
     label: ClassVar = "images of"
+    mirrors: ClassVar = False
     deterministic: ClassVar = True
     path: Annotated[
         str,

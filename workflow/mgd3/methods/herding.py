@@ -14,6 +14,7 @@ class Settings(MethodSettings):
     """Chosen by a teacher's features."""
 
     label: ClassVar = "herding"
+    mirrors: ClassVar = False
     needs: ClassVar = ("teacher",)
     deterministic: ClassVar = True
     teacher: Teacher = "resnet18"

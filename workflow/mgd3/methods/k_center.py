@@ -14,6 +14,7 @@ class Settings(MethodSettings):
     """Chosen by a teacher's features."""
 
     label: ClassVar = "k-center"
+    mirrors: ClassVar = False
     needs: ClassVar = ("teacher",)
     teacher: Teacher = "resnet18"
 

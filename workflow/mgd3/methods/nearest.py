@@ -15,6 +15,7 @@ class Settings(MethodSettings):
     """Modes that are real images."""
 
     label: ClassVar = "nearest real images"
+    mirrors: ClassVar = False
     needs: ClassVar = ("modes",)
     deterministic: ClassVar = True
     modes: Modes = "nearest"

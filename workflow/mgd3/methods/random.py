@@ -15,6 +15,7 @@ class Settings(MethodSettings):
     """Random real images: the baseline of every table."""
 
     label: ClassVar = "random real images"
+    mirrors: ClassVar = False
     deterministic: ClassVar = {"selection": "first"}
     selection: Annotated[
         Literal["seeded", "first"],

@@ -18,6 +18,7 @@ class Settings(MethodSettings):
     """Crops of real images, chosen by a teacher's losses."""
 
     label: ClassVar = "RDED mosaics"
+    mirrors: ClassVar = False
     needs: ClassVar = ("teacher",)
     teacher: Teacher = "resnet18"
     candidates: Annotated[

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, named_paths
+from ..base.identity import component
 from ..data.registry import DATASETS, Dataset, make_dataset
 from ..evaluation.protocols import get_protocol
 from ..generators.conditions import require_conditions
 from ..generators.registry import get_generator, slug_of
 from ..methods import external, get_method
 from ..networks.names import TIMM, get_network
+from .overrides import applied
 from .reading import read_configs
 from .schema import TuningChoice, as_list, check, schema
 
@@ -110,6 +112,7 @@ def resolve_run(choice: Mapping[str, Any]) -> Run:
     method.require_feasible(settings)
     parts = [name, *([slug_of(generator)] if generator is not None else [])]
     slug = "_".join([*parts, *method.slug_parts(settings, defaults)])
+    slug = component(slug)
     return Run(slug, name, _label(name, settings, generator), generator, settings)
 
 
@@ -132,6 +135,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     Raises:
         UserError: one message naming the key, the value and what is allowed.
     """
+    raw = applied(raw)
     check(raw)
     root = raw.get("imagenet_root", "data/imagenet")
     cache = raw.get("cache_dir", "results/cache")

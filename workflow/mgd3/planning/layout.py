@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..base.errors import UserError, named_paths
-from ..data.archives import archives
-from ..data.imagenet import shared_blocks
-from ..data.registry import Dataset
+from ..base.identity import Identity, leaf
+from ..data.imagenet import RESOURCES
+from ..data.registry import SPLITS
 from ..data.splits import WHOLE_SPLIT
 from ..discovery import DISCOVERIES
 from ..evaluation.protocols import SoftProtocol, get_protocol
 from ..generators.folder import vae_files
-from ..generators.registry import GENERATORS, get_generator, slug_of
-from ..methods import METHODS, external
+from ..generators.registry import GeneratorEntry, get_generator, slug_of
+from ..methods import METHODS
 from ..reporting.sweeps import SWEPT_FIGURES, curves
 from ..teachers import TEACHER_FILES, TEACHERS
 from .config import Config, Run
-from .tuning import Tuning, tunings
+from .identities import Fingerprints, Identities, blocks, first_with
+from .tuning import Tuning
+from .user_files import UserFiles
 
-# Classes per latent file. Not a setting: latents must not be made again for another block size.
-LATENT_BLOCK = 50
 # Images in a sampling job where `classes_per_block` is auto: minutes for DiT-XL/2 on a data-centre
 # GPU (docs/scaling.md), so that a job's start does not count and a lost one costs little.
 AUTO_IMAGES = 1000
@@ -57,21 +57,10 @@ _NEEDS = {
     "appendix_e": "runs that differ in lambda only (`lambda: [0, 0.1, 1]`)",
     "modes_and_samples": _GUIDED,
 }
+# How far below the folder of an artefact its files lie: `text_encoder/model.safetensors`.
+_DEEPEST = 3
 # The folder of generators that were not trained on a data set at hand.
 ANY_DATASET = "any"
-
-
-def blocks(classes: list[str], size: int) -> list[list[str]]:
-    """Classes in canonical order, cut into blocks; appended classes touch only the last and new."""
-    return [classes[start : start + size] for start in range(0, len(classes), size)]
-
-
-def _block_id(classes: Sequence[str]) -> str:
-    return "block-" + hashlib.sha256(json.dumps(classes).encode()).hexdigest()[:8]
-
-
-def _first_with(encoder: str) -> str:
-    return next(name for name, entry in GENERATORS.items() if entry.encoder == encoder)
 
 
 @dataclass(frozen=True)
@@ -94,6 +83,24 @@ class Space:
 
 
 @dataclass(frozen=True)
+class LatentJob:
+    """A block of latents.
+
+    Attributes:
+        choice: what `--dataset` takes for all images that the block's classes are part of.
+        classes: of the block.
+        encoder: the generator whose VAE encodes, by its name in paths.
+    """
+
+    space: Space
+    choice: Any
+    classes: list[str]
+    dataset: str
+    encoder: str
+    identity: Identity
+
+
+@dataclass(frozen=True)
 class Judge:
     """The teacher that judges the distilled sets of a data set.
 
@@ -112,7 +119,13 @@ class Layout:
     """The paths of a configuration's artefacts, as strings relative to the working directory."""
 
     @named_paths()
-    def __init__(self, config: Config, root: Path) -> None:
+    def __init__(
+        self,
+        config: Config,
+        root: Path,
+        versions: Mapping[str, int],
+        fingerprints: Fingerprints | None = None,
+    ) -> None:
         self.config, self.root = config, root
         self.datasets = {dataset.name: dataset for dataset in config.datasets}
         self.choices = dict(zip(self.datasets, config.dataset_choices, strict=True))
@@ -122,43 +135,24 @@ class Layout:
         names = {run.generator for run in config.runs if run.generator}
         names |= {base.base for name in names if (base := get_generator(name).finetune)}
         # Of the generators that share an encoder, always the same one gives it.
-        names |= {_first_with(e) for n in names if (e := get_generator(n).encoder)}
+        names |= {first_with(e) for n in names if (e := get_generator(n).encoder)}
         self.generators = {slug_of(name): name for name in sorted(names)}
-        self.classes = {name: d.source.classes() for name, d in self.datasets.items()}
-        self.states = {name: self._state(name) for name in self.datasets}
-        self.spaces: dict[tuple[str, str], Space] = {}
-        self.latent_classes: dict[tuple[str, str], list[str]] = {}
-        for dataset in self.datasets:
-            for generator in self.generators:
-                space = self.space(dataset, generator)
-                self.spaces[space.origin, space.name] = space
-                for block, classes in self._latent_blocks(dataset).items():
-                    self.latent_classes[space.origin, block] = classes
+        self.ids = Identities(config, self.generators, versions, fingerprints or UserFiles())
+        self._made: dict[str, Identity] = {}
+        self._sets: dict[str, tuple[str, str, int, int]] = {}
+        self.classes = self.ids.classes
+
+    @cached_property
+    def spaces(self) -> list[Space]:
+        return [self.space(d, g) for d in self.datasets for g in self.generators]
 
     def slug(self, run: Run) -> str | None:
         """A run's generator as it stands in paths."""
         return slug_of(run.generator) if run.generator else None
 
-    def _state(self, dataset: str) -> str:
-        """What tells a data set's files in the cache from those of the same name with other images.
-
-        Empty for a data set of the registry as it stands there, whose images everyone has.
-        """
-        choice = self.choices[dataset]
-        settings = {"name": choice} if isinstance(choice, str) else dict(choice)
-        for key in ("name", "classes", "incomplete"):  # of these no pixel depends
-            settings.pop(key, None)
-        if self.datasets[dataset].origin == "imagenet" or dataset in archives():
-            settings.pop("root", None)
-        elif "root" in settings and Path(self.config.cache_dir).is_absolute():
-            settings["root"] = str(Path(settings["root"]).absolute())
-        if not settings:
-            return ""
-        text = json.dumps(settings, sort_keys=True)
-        return "@" + hashlib.sha256(text.encode()).hexdigest()[:8]
-
     def index(self, dataset: str) -> str:
-        return f"{self.config.cache_dir}/indexes/{dataset}{self.states[dataset]}.parquet"
+        folder = f"{self.config.cache_dir}/indexes"
+        return self._at(folder, dataset, self.ids.index(dataset), ".parquet")
 
     def generator_folder(self, dataset: str, generator: str) -> str:
         """`generator` is a slug."""
@@ -166,8 +160,24 @@ class Layout:
         if entry.folder is not None:
             ours = entry.folder.is_relative_to(self.root)
             return str(entry.folder.relative_to(self.root) if ours else entry.folder)
-        trained_on = dataset + self.states[dataset] if entry.of_dataset else ANY_DATASET
-        return f"{self.config.cache_dir}/generators/{trained_on}/{generator}"
+        folder = f"{self.config.cache_dir}/generators"
+        of = self.ids.generator(dataset, generator)
+        if isinstance(of, str):  # put there by hand: known by what it holds
+            return f"{folder}/{ANY_DATASET}/{generator}"
+        trained_on = dataset if entry.of_dataset else ANY_DATASET
+        return self._at(f"{folder}/{trained_on}", generator, of)
+
+    def vae_folder(self, dataset: str, generator: str) -> str:
+        """The folder that holds a generator's VAE; of one that is trained here, a folder of its
+        own, so that it outlives what is trained on it."""
+        of = self.ids.vae(dataset, generator)
+        if not self._entry(generator).recipe or isinstance(of, str):
+            return self.generator_folder(dataset, generator)
+        folder = f"{self.config.cache_dir}/generators/{dataset}"
+        return self._at(folder, f"{generator}-vae", of)
+
+    def _entry(self, generator: str) -> GeneratorEntry:
+        return get_generator(self.generators[generator])
 
     def fetched(self, family: str) -> list[str]:
         """Slugs of the generators of a family that come from the Hub."""
@@ -187,52 +197,76 @@ class Layout:
         return slug_of(get_generator(self.generators[generator]).finetune.base)
 
     def vae_files(self, dataset: str, generator: str) -> list[str]:
-        folder = self.generator_folder(dataset, generator)
+        folder = self.vae_folder(dataset, generator)
         return [f"{folder}/{file}" for file in vae_files(folder)]
 
     def generator_files(self, dataset: str, generator: str) -> list[str]:
         folder = self.generator_folder(dataset, generator)
         return [f"{folder}/{file}" for file in get_generator(self.generators[generator]).files]
 
+    def generator_inputs(self, dataset: str, generator: str) -> list[str]:
+        """Those of a generator's files that jobs make: a folder that somebody gave is no input,
+        what it holds is in the identities."""
+        of = self.ids.generator(dataset, generator)
+        return [] if isinstance(of, str) else self.generator_files(dataset, generator)
+
+    def vae_inputs(self, dataset: str, generator: str) -> list[str]:
+        of = self.ids.vae(dataset, generator)
+        return [] if isinstance(of, str) else self.vae_files(dataset, generator)
+
+    def encoder_inputs(self, dataset: str, generator: str) -> list[str]:
+        """Of the VAE through which a generator's latents are made."""
+        return self.vae_inputs(dataset, self.ids.encoder(generator))
+
+    def resource(self, file: str) -> str:
+        """A file of the package."""
+        return str(RESOURCES / file)
+
     def space(self, dataset: str, generator: str) -> Space:
         """Where a generator's latents of a data set lie; `generator` is a slug."""
         entry = get_generator(self.generators[generator])
         size = entry.image_size or self.datasets[dataset].size
-        encoder, folder = entry.encoder or generator, self.generator_folder(dataset, generator)
-        if entry.encoder:
-            folder = self.generator_folder(dataset, _first_with(entry.encoder))
+        encoder = entry.encoder or generator
+        folder = self.vae_folder(dataset, self.ids.encoder(generator))
         # An encoder that is trained on a data set is its own affair.
-        origin = self.datasets[dataset].origin
-        if entry.recipe or origin == dataset:
-            origin = dataset + self.states[dataset]
+        origin = dataset if entry.recipe else self.datasets[dataset].origin
         name = f"{encoder}-{size}-adm"
         if entry.encoded_in != "float32":
             name += f"-{entry.encoded_in}"
         return Space(name, origin, size, folder, entry.encoded_in)
 
-    def origin_choice(self, origin: str) -> Any:
-        """What `--dataset` takes for all images of an origin, whatever is made of them."""
-        name = origin.partition("@")[0]
-        of_origin = [d for d in self.datasets.values() if name in (d.origin, d.name)]
-        choice = self.choices[of_origin[0].name]
+    def _origin_choice(self, dataset: str) -> Any:
+        """What `--dataset` takes for all images that those of a data set are part of."""
+        of, choice = self.datasets[dataset], self.choices[dataset]
         if isinstance(choice, str):
             return choice
-        # A tolerant data set must not decide for the others.
-        policies = {d.undecodable for d in of_origin}
-        strict = {"undecodable": "skip"} if policies == {"skip"} else {}
-        name = "imagenet1k" if of_origin[0].origin == "imagenet" else of_origin[0].name
-        root = {"root": choice["root"]} if "root" in choice else {}
-        return {"name": name, **root, **strict}
+        name = "imagenet1k" if of.origin == "imagenet" else of.name
+        kept = {key: choice[key] for key in ("root", "undecodable") if key in choice}
+        return {"name": name, **kept}
 
-    def _latent_blocks(self, dataset: str) -> dict[str, list[str]]:
-        """Block id -> its classes. A block's id is of its classes, so that no file is mistaken."""
-        classes = self.classes[dataset]
-        if self.datasets[dataset].origin == "imagenet":
-            held = set(classes)
-            cut = [list(block) for block in shared_blocks(LATENT_BLOCK) if block[0] in held]
-        else:
-            cut = blocks(classes, LATENT_BLOCK)
-        return {_block_id(block): block for block in cut}
+    def latent_job(self, digits: str) -> LatentJob:
+        """By the digits in its path. Raises UserError for those of another configuration."""
+        if digits not in self._latent_jobs:
+            raise UserError(
+                f"latents ~{digits} are not of this configuration",
+                "name a target of this configuration, or give the configuration that made it",
+            )
+        return self._latent_jobs[digits]
+
+    @cached_property
+    def _latent_jobs(self) -> dict[str, LatentJob]:
+        """A block that several data sets share is one."""
+        return {
+            of.short: LatentJob(
+                self.space(dataset, generator), self._origin_choice(dataset), classes, dataset,
+                self.ids.encoder(generator), of,
+            )
+            for dataset in self.datasets
+            for generator in self.generators
+            for classes in self.ids.latent_blocks(dataset).values()
+            for mirrored in (False, True)
+            if (of := self.ids.latents(dataset, generator, tuple(classes), mirrored))
+        }  # fmt: skip
 
     def latents(self, dataset: str, generator: str, mirrored: str = "") -> list[str]:
         """The files that hold the latents of a data set's classes; `generator` is a slug.
@@ -241,7 +275,8 @@ class Layout:
         """
         space = self.space(dataset, generator)
         folder = f"{self.config.cache_dir}/latents/{space.origin}/{space.name}{mirrored}"
-        return [f"{folder}/{block}.safetensors" for block in self._latent_blocks(dataset)]
+        found = self.ids.all_latents(dataset, generator, bool(mirrored))
+        return [self._at(folder, block, of, ".safetensors") for block, of in found.items()]
 
     def modes(self, dataset: str, run: Run, ipc: int, generation_seed: int) -> str:
         discovery = run.settings["modes"]
@@ -250,8 +285,9 @@ class Layout:
             discovery += f"-pca{components}"
         if run.settings.get("flips"):
             discovery += FLIPS
-        space = slug_of(run.generator)
-        return f"results/{dataset}/modes/{space}/{discovery}/ipc{ipc}{seeded}.safetensors"
+        of = self.ids.modes_of(dataset, run, ipc, generation_seed)
+        folder = f"results/{dataset}/modes/{slug_of(run.generator)}/{discovery}"
+        return self._at(folder, f"ipc{ipc}{seeded}", of, ".safetensors")
 
     def sample_blocks(self, dataset: str, run: Run, ipc: int) -> list[list[str]]:
         """The classes of each sampling job of a distilled set."""
@@ -261,8 +297,27 @@ class Layout:
         together = METHODS[run.method].together
         return blocks(self.classes[dataset], -(-size // together) * together)
 
+    def block(self, dataset: str, run: str, ipc: int, gen: int, number: int) -> str:
+        """The file of a block of a distilled set."""
+        classes = self.sample_blocks(dataset, self.runs[run], ipc)[number]
+        of = self.ids.block(dataset, run, ipc, gen, tuple(classes))
+        folder = f"results/{dataset}/blocks/{run}/ipc{ipc}/gen{gen}"
+        return self._at(folder, f"block{number}", of, ".safetensors")
+
+    def blocks(self, dataset: str, run: str, ipc: int, gen: int) -> list[str]:
+        """The files of all blocks of a distilled set."""
+        count = len(self.sample_blocks(dataset, self.runs[run], ipc))
+        return [self.block(dataset, run, ipc, gen, number) for number in range(count)]
+
+    def blocks_of(self, of: Identity) -> list[str]:
+        """The files of all blocks of a distilled set that a path was asked for."""
+        return self.blocks(*self._sets[of.digest])
+
     def distilled(self, dataset: str, run: str, ipc: int, gen: int, file: str) -> str:
-        return f"results/{dataset}/distilled/{run}/ipc{ipc}/gen{gen}/{file}"
+        of = self.ids.distilled(dataset, run, ipc, gen)
+        self._sets[of.digest] = (dataset, run, ipc, gen)
+        folder = f"results/{dataset}/distilled/{run}/ipc{ipc}"
+        return f"{self._at(folder, f'gen{gen}', of)}/{file}"
 
     def manifests(self) -> list[str]:
         """Of every distilled set, as the tables order them."""
@@ -277,12 +332,17 @@ class Layout:
     def cards(self) -> list[str]:
         """The data-set card of every distilled set, exported."""
         return [
-            f"results/{dataset}/exported/{run.slug}/ipc{ipc}/gen{gen}/README.md"
+            f"{self.exported(dataset, run.slug, ipc, gen)}/README.md"
             for dataset in self.datasets
             for run in self.distilling
             for ipc in self.config.ipc
             for gen in self.config.generation_seeds
         ]
+
+    def exported(self, dataset: str, run: str, ipc: int, gen: int) -> str:
+        """The folder of an exported set."""
+        of = self.ids.exported(dataset, run, ipc, gen)
+        return self._at(f"results/{dataset}/exported/{run}/ipc{ipc}", f"gen{gen}", of)
 
     def teacher_files(self, dataset: str, protocol: SoftProtocol) -> list[str]:
         """Of the teacher that a protocol has for a data set."""
@@ -290,32 +350,43 @@ class Layout:
 
     def files_of_teacher(self, trained_on: str, teacher: str) -> list[str]:
         """Of a teacher by the data set that it was trained on and its name."""
-        state = self.states.get(trained_on, "")
-        folder = f"{self.config.cache_dir}/teachers/{trained_on}{state}/{teacher}"
+        folder = f"{self.config.cache_dir}/teachers/{trained_on}"
+        folder = self._at(folder, teacher, self.ids.teacher(trained_on, teacher))
         return [f"{folder}/{file}" for file in TEACHER_FILES]
-
-    def external_state(self, dataset: str, run: Run, ipc: int, block: int) -> str:
-        """Tells changes of the images that a sampling job of a run of `external` takes."""
-        classes = self.sample_blocks(dataset, run, ipc)[block]
-        return external.state_of(run.settings["path"], classes, ipc)
 
     def labels(self, dataset: str, run: str, ipc: int, gen: int, protocol: str) -> list[str]:
         """All parts of a distilled set's stored labels; none where the protocol stores none."""
-        entry, folder = get_protocol(protocol), f"results/{dataset}/labels/{run}/ipc{ipc}/gen{gen}"
+        entry = get_protocol(protocol)
         if not isinstance(entry, SoftProtocol):
             return []
         parts = entry.label_parts(len(self.classes[dataset]), ipc)
-        return [f"{folder}/{protocol}_part{part}.safetensors" for part in range(parts)]
+        folder = f"results/{dataset}/labels/{run}/ipc{ipc}/gen{gen}"
+        if not parts:
+            return []
+        of = self.ids.labels(dataset, run, ipc, gen, protocol)
+        names = [f"{protocol}_part{part}" for part in range(parts)]
+        return [self._at(folder, name, of, ".safetensors") for name in names]
 
-    def pixels(self, dataset: Dataset, split: str, size: str) -> str:
-        folder = f"{self.config.cache_dir}/pixels/{dataset.name}{self.states[dataset.name]}"
-        return f"{folder}/{split}_{size}.safetensors"
+    def pixels(self, dataset: str, split: str, size: str) -> list[str]:
+        """The file of a real split; none for a validation split that the data set does not have."""
+        if split == "validation" and self.datasets[dataset].validation_fraction == 0:
+            return []
+        of = self.ids.pixels(dataset, split, size)
+        folder = f"{self.config.cache_dir}/pixels/{dataset}"
+        return [self._at(folder, f"{split}_{size}", of, ".safetensors")]
+
+    def score(
+        self, dataset: str, run: str, ipc: int, gen: int, protocol: str, network: str, seed: int
+    ) -> str:
+        """What one trained network scores."""
+        of = self.ids.scores(dataset, run, ipc, gen, protocol, network, seed)
+        folder = f"results/{dataset}/evaluated/{run}/ipc{ipc}/gen{gen}/{protocol}"
+        return self._at(folder, f"{network}_seed{seed}", of, ".json")
 
     def scores(self) -> list[str]:
         """Every score file of the configuration."""
         return [
-            f"results/{dataset}/evaluated/{run.slug}/ipc{ipc}/gen{gen}/{entry['protocol']}/"
-            f"{network}_seed{seed}.json"
+            self.score(dataset, run.slug, ipc, gen, entry["protocol"], network, seed)
             for dataset in self.datasets
             for run in self.config.runs
             for ipc in (self.config.ipc if METHODS[run.method].distils else [WHOLE_SPLIT])
@@ -325,8 +396,30 @@ class Layout:
             for seed in range(entry["training_seeds"])
         ]
 
+    @cached_property
+    def report_id(self) -> Identity:
+        """What the reports of this configuration are made of, and by which versions."""
+        sets = [
+            self.ids.distilled(dataset, run.slug, ipc, gen)
+            for dataset in self.datasets
+            for ipc in self.config.ipc
+            for run in self.distilling
+            for gen in self.config.generation_seeds
+        ]
+        found = [judge for dataset in self.datasets if (judge := self.judge(dataset))]
+        judges = [self.ids.teacher(judge.trained_on, judge.teacher) for judge in found]
+        rows = [
+            {**run.row(), "settings": METHODS[run.method].canonical(run.settings)}
+            for run in self.config.runs
+        ]
+        return self.ids.report(rows, sets, self.scores(), judges)
+
     def report(self, file: str) -> str:
-        return f"results/reports/{self.config.name}/{file}"
+        return f"results/reports/{self.config.name}/~{self.report_id.short}/{file}"
+
+    def view(self) -> str:
+        """The mark that `results/reports/{name}` shows this configuration's reports."""
+        return f"results/reports/{self.config.name}/.shown~{self.report_id.short}"
 
     def measuring_generator(self) -> str:
         """The generator, as it stands in paths, in whose latent space sets are measured: the first.
@@ -341,6 +434,119 @@ class Layout:
             f"metrics need {_MEASURING}, and no run has one",
             "add one: {method: nearest, generator: ...}",
         )
+
+    def _at(self, folder: str, slug: str, of: Identity, suffix: str = "") -> str:
+        """The path of an artefact."""
+        path = f"{folder}/{leaf(slug, of, suffix)}"
+        self._made[path] = of
+        return path
+
+    def identity_of(self, path: str) -> Identity:
+        """What a file is that a job of this configuration makes.
+
+        Raises:
+            UserError: it is none of this configuration's.
+        """
+        if (found := self._find(path)) is None:
+            self.artefacts()
+            found = self._find(path)
+        if found is None:
+            raise UserError(
+                f"{path} is not of this configuration",
+                "name a target of this configuration, or give the configuration that made it",
+            )
+        return found
+
+    def _find(self, path: str) -> Identity | None:
+        """Files of a folder have one identity."""
+        above = map(str, itertools.islice(PurePath(path).parents, _DEEPEST))
+        return next((self._made[at] for at in (path, *above) if at in self._made), None)
+
+    def keeps_time(self, path: str) -> bool:
+        """Whether the time of an input counts: it is, or comes of, something that is trained here,
+        which has other bytes when it is made again. All else is what its path says."""
+        of = self._find(path)
+        return of is not None and self.ids.follows_training(of)
+
+    def artefacts(self) -> dict[str, Identity]:
+        """Every artefact that jobs of this configuration can make, the reports aside, by the path
+        of its file or folder, in the order of the work."""
+        config, gens = self.config, self.config.generation_seeds
+        for dataset, of in self.datasets.items():
+            self.index(dataset)
+            for entry in config.evaluation:
+                for split in SPLITS:
+                    self.pixels(dataset, split, get_protocol(entry["protocol"]).pixels)
+            for generator in self.generators:
+                self.vae_folder(dataset, generator)
+                self.generator_folder(dataset, generator)
+                self.latents(dataset, generator)
+                if of.flip:
+                    self.latents(dataset, generator, FLIPS)
+            for run, ipc, gen in itertools.product(self.config.runs, config.ipc, gens):
+                self._of_run(dataset, run, ipc, gen)
+            if judge := self.judge(dataset):
+                self._teacher(judge.trained_on, judge.teacher)
+                self.verdict_on_originals(dataset)
+        self.scores()
+        with suppress(UserError):  # who does not tune has nothing to mend
+            for tuning in self.tunings.values():
+                self.tuning_folder(tuning)
+                self.tuning_teacher(tuning)
+                for rung in tuning.rungs:
+                    for gen in rung.seeds:
+                        self.tuning_modes(tuning, gen)
+        return self._made
+
+    def _of_run(self, dataset: str, run: Run, ipc: int, gen: int) -> None:
+        method = METHODS[run.method]
+        if "teacher" in method.needs:
+            self._teacher(dataset, run.settings["teacher"])
+        if "modes" in method.needs:
+            self.modes(dataset, run, ipc, gen)
+        if not method.distils:
+            return
+        self.blocks(dataset, run.slug, ipc, gen)
+        self.distilled(dataset, run.slug, ipc, gen, "")
+        self.exported(dataset, run.slug, ipc, gen)
+        for entry in self.config.evaluation:
+            protocol = get_protocol(entry["protocol"])
+            if isinstance(protocol, SoftProtocol):
+                self._teacher(protocol.teacher_data or dataset, protocol.teacher)
+                self.labels(dataset, run.slug, ipc, gen, entry["protocol"])
+        if judge := self.judge(dataset):
+            self.verdict(dataset, judge, run.slug, ipc, gen)
+        if run in self.from_modes:
+            self.decoded_modes(dataset, run.slug, ipc, gen)
+        if "steps" in run.settings:
+            self.trajectory(dataset, run.slug, ipc, gen)
+        if self.measures:
+            self.embedded(dataset, ipc, gen)
+
+    def _teacher(self, trained_on: str, teacher: str) -> None:
+        """A teacher, and the pixels that it is trained on and tested with."""
+        self.files_of_teacher(trained_on, teacher)
+        if trained_on in self.datasets:
+            recipe = TEACHERS[teacher]
+            self.pixels(trained_on, "train", recipe.train_pixels)
+            for split in SPLITS[1:]:
+                self.pixels(trained_on, split, recipe.test_pixels)
+
+    @cached_property
+    def _decoding(self) -> dict[str, tuple[Identity, str]]:
+        """Decoded modes by the digits in their paths: what they are, and the file of the modes."""
+        gen = self.config.generation_seeds[0]
+        return {
+            of.short: (of, self.modes(dataset, run, ipc, gen))
+            for dataset in self.datasets
+            for run in self.from_modes
+            for ipc in self.config.ipc
+            if (of := self.ids.decoded_modes(dataset, run.slug, ipc, gen, SHOWN_CLASSES))
+        }
+
+    def modes_to_decode(self, digits: str) -> str:
+        """The file of the modes that some job decodes, by the digits in the path of its output."""
+        return self._decoding[digits][1]
 
     @property
     def measures(self) -> bool:
@@ -361,25 +567,36 @@ class Layout:
         small = self.datasets[dataset].size <= TEACHERS[_SMALL_TEACHER].size
         return Judge(dataset, _SMALL_TEACHER) if small else None
 
-    def _verdict(self, dataset: str, file: str) -> list[str]:
-        judge = self.judge(dataset)
-        if judge is None:
-            return []
-        return [f"results/{dataset}/judged/{judge.trained_on}/{judge.teacher}/{file}"]
-
     def verdicts(self, dataset: str, ipc: int, gen: int) -> list[str]:
         """A teacher's judgement of every run's distilled set; none where there is no teacher."""
-        files = [f"{run.slug}/ipc{ipc}_gen{gen}.safetensors" for run in self.distilling]
-        return [path for file in files for path in self._verdict(dataset, file)]
+        if (judge := self.judge(dataset)) is None:
+            return []
+        return [self.verdict(dataset, judge, run.slug, ipc, gen) for run in self.distilling]
+
+    def verdict(self, dataset: str, judge: Judge, run: str, ipc: int, gen: int) -> str:
+        """A teacher's judgement of a distilled set."""
+        names = None if judge.classes is None else tuple(judge.classes)
+        of = self.ids.judged(dataset, judge.trained_on, judge.teacher, names, run, ipc, gen)
+        folder = f"results/{dataset}/judged/{judge.trained_on}/{judge.teacher}/{run}"
+        return self._at(folder, f"ipc{ipc}_gen{gen}", of, ".safetensors")
 
     def verdict_on_originals(self, dataset: str) -> list[str]:
         """The teacher's features of the training images; none where there is no teacher."""
-        return self._verdict(dataset, "originals.safetensors")
+        if (judge := self.judge(dataset)) is None:
+            return []
+        of = self.ids.judged_originals(dataset, judge.trained_on, judge.teacher)
+        folder = f"results/{dataset}/judged/{judge.trained_on}/{judge.teacher}"
+        return [self._at(folder, "originals", of, ".safetensors")]
 
     def embedded(self, dataset: str, ipc: int, gen: int) -> list[str]:
         """The latents of every run's distilled set, in the order of the runs."""
-        folder = f"results/{dataset}/metrics/{self.measuring_generator()}"
-        return [f"{folder}/{run.slug}/ipc{ipc}_gen{gen}.safetensors" for run in self.distilling]
+        generator = self.measuring_generator()
+        found = []
+        for run in self.distilling:
+            of = self.ids.embedded(dataset, generator, run.slug, ipc, gen)
+            folder = f"results/{dataset}/metrics/{generator}/{run.slug}"
+            found.append(self._at(folder, f"ipc{ipc}_gen{gen}", of, ".safetensors"))
+        return found
 
     def measured(self, what: str) -> list[str]:
         """The measures of every data set, IPC and generation seed: `samples` or `points`."""
@@ -433,13 +650,17 @@ class Layout:
         """The runs that sample from modes or are guided to them: these stand beside the images."""
         return [run for run in self.distilling if {"modes", "steps"} <= run.settings.keys()]
 
-    @cached_property
+    @property
     def tunings(self) -> dict[str, Tuning]:
-        """By id. Raises UserError as `tuning.plan.tunings`: only who tunes is to mend it."""
-        return {tuning.id: tuning for tuning in tunings(self.config)}
+        """By id. Raises UserError as `planning.tuning.tunings`: only who tunes is to mend it."""
+        return self.ids.tunings
+
+    def tuning_folder(self, tuning: Tuning) -> str:
+        folder = f"results/{tuning.dataset}/tuning"
+        return self._at(folder, tuning.id, self.ids.tuning(tuning.id))
 
     def _tuning(self, tuning: Tuning, file: str) -> str:
-        return f"results/{tuning.dataset}/tuning/{tuning.id}/{file}"
+        return f"{self.tuning_folder(tuning)}/{file}"
 
     def judged(self, tuning: Tuning, rung: int) -> list[str]:
         """The scores of a rung; none of what is before the first."""
@@ -464,7 +685,8 @@ class Layout:
         """The teacher that judges the first rung: torchvision's, or one that saw no test images."""
         if tuning.teacher_data != tuning.dataset:
             return self.files_of_teacher(tuning.teacher_data, tuning.teacher)
-        folder = f"results/{tuning.dataset}/tuning/teachers/{tuning.teacher}"
+        of = self.ids.tuning_teacher(tuning.dataset, tuning.teacher)
+        folder = self._at(f"results/{tuning.dataset}/tuning/teachers", tuning.teacher, of)
         return [f"{folder}/{file}" for file in TEACHER_FILES]
 
     def tuning_files(self) -> list[str]:
@@ -530,12 +752,17 @@ class Layout:
 
     def decoded_modes(self, dataset: str, run: str, ipc: int, gen: int) -> str:
         """The modes of a run as images."""
-        modes, folder = self.modes(dataset, self.runs[run], ipc, gen), f"results/{dataset}"
-        return modes.replace(f"{folder}/modes/", f"{folder}/decoded/", 1)
+        modes = Path(self.modes(dataset, self.runs[run], ipc, gen))
+        of = self.ids.decoded_modes(dataset, run, ipc, gen, SHOWN_CLASSES)
+        slug = modes.stem.partition("~")[0]
+        folder = f"results/{dataset}/decoded/{modes.parent.parent.name}/{modes.parent.name}"
+        return self._at(folder, slug, of, ".safetensors")
 
     def trajectory(self, dataset: str, run: str, ipc: int, gen: int) -> str:
         """How the first images of a run came to be."""
-        return f"results/{dataset}/trajectories/{run}/ipc{ipc}_gen{gen}.safetensors"
+        of = self.ids.trajectory(dataset, run, ipc, gen, TRACED_CLASSES)
+        folder = f"results/{dataset}/trajectories/{run}"
+        return self._at(folder, f"ipc{ipc}_gen{gen}", of, ".safetensors")
 
     def figures(self) -> dict[str, list[str]]:
         """The files of the paper's figures, by the target that makes them: those that the runs
@@ -572,14 +799,29 @@ class Layout:
         names = ["_".join(part for part in (what, *of) if part) for of in parts]
         return [self.report(f"figures/{name}.png") for name in names]
 
-    def require_permitted(self, targets: Iterable[str]) -> None:
-        """Raises UserError for a target of figures or measures that the runs do not permit."""
+    def target(self, name: str) -> list[str]:
+        """The files of a target by its name.
+
+        Where the runs do not permit it, or nothing can be tuned, a file of which nothing but the
+        reason is the name: Snakemake says that it is missing if, and only if, the target is asked
+        for.
+        """
+        if name == "tune":
+            try:
+                return [*self.tuning_figures(), self.report("tables/tuning.csv")]
+            except UserError as error:
+                return [_sentence(str(error))]
         files = self.figures()
-        files |= {"metrics": files["figure3"], "figures": [f for of in files.values() for f in of]}
-        files["gallery"] = self.gallery()
-        for target in targets:
-            if target in files and not files[target]:
-                raise UserError(f"{target} needs {_NEEDS[target]}", "add it to `runs`")
+        files |= {"metrics": files["figure3"] + files["figure5"], "gallery": self.gallery()}
+        files["figures"] = [file for of in self.figures().values() for file in of]
+        if not files[name] or (name == "figures" and not self.measures):
+            return [_sentence(f"{name} needs {_NEEDS[name]}: add it to `runs`")]
+        return files[name]
+
+
+def _sentence(text: str) -> str:
+    """As a path: without braces, which would be wildcards, and line feeds."""
+    return " ".join(text.replace("{", "(").replace("}", ")").split())
 
 
 def _is_guided(run: Run) -> bool:

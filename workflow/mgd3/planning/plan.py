@@ -25,7 +25,7 @@ from ..data.splits import WHOLE_SPLIT
 from ..evaluation.protocols import get_protocol
 from ..generators.registry import get_generator
 from ..methods import METHODS
-from .config import Config, Run
+from .config import Run
 from .layout import FLIPS, Layout
 
 # Jobs that only read, write and draw: Python, its libraries, and about a second.
@@ -53,12 +53,11 @@ class Row:
     why: str = ""
 
 
-def plan(config: Config, root: Path, device: str) -> list[Row]:
+def plan(layout: Layout, device: str) -> list[Row]:
     """Time one batch of every stage that has jobs left; see the module."""
-    layout = Layout(config, root)
     watch = _Stopwatch(device)
     rows = []
-    for dataset in config.datasets:
+    for dataset in layout.config.datasets:
         counts = _counts(dataset, layout.index(dataset.name))
         for build in (_generators, _samples, _evaluations):
             rows += list(build(layout, dataset, counts, watch))
@@ -340,8 +339,8 @@ def _evaluations(
     for entry in layout.config.evaluation:
         protocol = get_protocol(entry["protocol"])
         tested = counts.get("test", 0) + counts.get("validation", 0)
-        pixels = [layout.pixels(dataset, split, protocol.pixels) for split in ("test", "validation")
-                  if counts.get(split)]  # fmt: skip
+        pixels = [path for split in ("test", "validation") if counts.get(split)
+                  for path in layout.pixels(dataset.name, split, protocol.pixels)]  # fmt: skip
         if left := _missing(pixels):
             took, size = len(left) * (watch.startup + _SMALL_JOB), tested * 3 * protocol.size**2
             yield Row("pixels", len(left), took, size, why=f"{tested:,} images, estimated")

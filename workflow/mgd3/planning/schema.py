@@ -36,6 +36,8 @@ from ..methods import METHODS, get_method
 from ..networks.names import TIMM, network_names
 from ..teachers import TEACHERS
 
+# The key that `mgd3.planning.overrides` carries out.
+SET = "set"
 # More trainings than these are a slip of the pen, and would only fail after minutes of planning.
 _MOST_TRAININGS = 200_000
 
@@ -331,10 +333,15 @@ class Configuration(Settings):
 
 def schema() -> dict[str, Any]:
     """The JSON schema of the configuration."""
+    held = schema_of(Configuration)
+    held["properties"][SET] = {
+        "description": "settings of every run that takes them, over its own: {lambda: [0.1, 0.3]}",
+        "type": "object",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "mgd3 configuration",
-        **schema_of(Configuration),
+        **held,
     }
 
 

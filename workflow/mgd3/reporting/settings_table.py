@@ -35,7 +35,7 @@ def settings_table(
 
     Args:
         manifests: of the sets, named as `Layout.distilled` does: `.../{dataset}/distilled/{run}/
-            ipc{ipc}/gen{gen}/manifest.parquet`.
+            ipc{ipc}/gen{gen}~{id}/manifest.parquet`.
         runs: the rows in order, each {"run": slug, "label", "method", "generator", "settings"}.
 
     Raises:
@@ -56,10 +56,10 @@ def settings_table(
 
 def _require_place(manifest: Path, runs: Collection[str]) -> None:
     parts = manifest.parts[-6:-1]
-    if len(parts) < 5 or not re.fullmatch(r"ipc\d+/gen\d+", "/".join(parts[3:])):
+    if len(parts) < 5 or not re.fullmatch(r"ipc\d+/gen\d+(~[0-9a-f]+)?", "/".join(parts[3:])):
         raise UserError(
             f"{manifest} does not lie where distilled sets do",
-            "give .../{dataset}/distilled/{run}/ipc{ipc}/gen{gen}/manifest.parquet",
+            "give .../{dataset}/distilled/{run}/ipc{ipc}/gen{gen}~{id}/manifest.parquet",
         )
     if parts[2] not in runs:
         raise UserError(f"{manifest} is of run {parts[2]!r}", f"--runs has {', '.join(runs)}")
@@ -81,7 +81,7 @@ def _row(
     row = {
         "dataset": dataset,
         "ipc": int(ipc.removeprefix("ipc")),
-        "generation_seed": int(gen.removeprefix("gen")),
+        "generation_seed": int(gen.removeprefix("gen").partition("~")[0]),
         **_of_run(runs[run]),
     }
     images = manifest.with_name("images.safetensors")

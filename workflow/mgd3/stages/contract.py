@@ -18,6 +18,7 @@ metadata of its `Annotated` type; a text beside the kind is its help.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ..base.errors import UserError, is_text
+from ..base.identity import Identity
 from ..base.shapes import shortened
 
 # Every contract by the name that the command line has for it, in the order of their files.
@@ -45,12 +47,14 @@ class Kind:
     Attributes:
         setting: whether the value is a setting of the job, which its record tells.
         many: whether it takes several texts.
+        long: whether a text may be long.
         flag: whether it takes none: it is there or not.
         shows: what `--help` shows for the value.
     """
 
     setting = True
     many = False
+    long = False
     flag = False
     shows = "TEXT"
 
@@ -103,6 +107,7 @@ class Field:
         if self.kind.flag:
             return given
         texts = [given] if isinstance(given, str) else list(given)  # type: ignore[arg-type]
+        texts = [part for text in texts for part in self._written_out(text)]
         values = []
         for text in texts:
             try:
@@ -113,6 +118,18 @@ class Field:
                 what = f"argument {self.flag}: {shortened(text)} {error.what}"
                 raise UserError(what, error.mend) from error
         return values if self.kind.many else values[0]
+
+    def _written_out(self, text: str) -> list[str]:
+        """`@FILE` stands for what a file holds, as a command line ends at 2 MB: of a list its
+        values, with a zero byte behind each."""
+        if not text.startswith("@") or not (self.kind.many or self.kind.long):
+            return [text]
+        try:
+            held = Path(text[1:]).read_bytes().decode()
+        except (OSError, ValueError) as error:
+            what = f"argument {self.flag}: cannot read {shortened(text[1:])}: {error}"
+            raise UserError(what, "name a file, or write the value out") from error
+        return [part for part in held.split("\0") if part] if self.kind.many else [held]
 
     def check(self, value: Any) -> None:
         for one in value if self.kind.many else [value]:
@@ -184,6 +201,18 @@ class Contract:
         return next((f.name for f in cls.fields() if f.kind.shows == "DEVICE"), None)
 
 
+class Described(Kind):
+    """An identity as its description, which `mgd3.base.identity` reads back."""
+
+    setting, long, shows = False, True, "JSON"
+
+    def read(self, text: str) -> Identity:
+        try:
+            return Identity(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise Wrong(f"is not JSON ({error})", "give the description of an identity") from error
+
+
 class Command(Contract):
     """Shows or checks something: without record, version or rule."""
 
@@ -197,12 +226,16 @@ class Job(Contract):
             not encode ImageNet again.
         keeps_freed_memory: see `mgd3.base.device.keep_freed_memory`; for jobs that train or sample.
         online: it fetches.
+        reads_images: it reads images of the data set, which must be those of its plan.
+        identity: what it makes, as the planner says; it stands in the headers of what is written.
         made: while it runs, what is known beforehand of its record.
     """
 
     version: ClassVar[int] = 0
     keeps_freed_memory: ClassVar[bool] = False
     online: ClassVar[bool] = False
+    reads_images: ClassVar[bool] = False
+    identity: Annotated[Identity | None, Described()] = None
     made: Mapping[str, Any]
 
     def __init_subclass__(
@@ -210,6 +243,7 @@ class Job(Contract):
         version: int | None = None,
         keeps_freed_memory: bool = False,
         online: bool = False,
+        reads_images: bool = False,
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
@@ -218,6 +252,7 @@ class Job(Contract):
         if version is not None:
             cls.version = version
         cls.keeps_freed_memory, cls.online = keeps_freed_memory, online
+        cls.reads_images = reads_images
 
     def files_read(self) -> list[Path]:
         """The files it reads."""
@@ -235,6 +270,11 @@ class Job(Contract):
     def recorded_settings(self) -> dict[str, Any]:
         """What it is asked to do, for the record: every field that names no file."""
         return {f.name: getattr(self, f.name) for f in self.fields() if f.kind.setting}
+
+    def headed_folder(self) -> Path | None:
+        """The folder it writes whose files only work together, under one header."""
+        found = (v for f, v in self.values() if getattr(f.kind, "headed", False))
+        return next(found, None)
 
     def more(self) -> Mapping[str, Any] | None:
         """Further entries of its record."""

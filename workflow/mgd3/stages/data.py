@@ -35,7 +35,7 @@ class FetchDataset(Job, version=1, online=True):
         fetch_dataset(self.name, self.folder, self.url)
 
 
-class Index(Job, version=3):
+class Index(Job, version=3, reads_images=True):
     """List every image with its class and split."""
 
     dataset: fields.Dataset
@@ -48,7 +48,7 @@ class Index(Job, version=3):
         write_index(make_dataset(self.dataset), self.output)
 
 
-class Pixels(Job, version=2):
+class Pixels(Job, version=2, reads_images=True):
     """A split of real images at an evaluation's size."""
 
     dataset: fields.Dataset

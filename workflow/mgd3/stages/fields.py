@@ -140,7 +140,7 @@ class Json(Kind):
         more: what else must hold: of a value, a clause that says what is wrong, or None.
     """
 
-    shows = "JSON"
+    long, shows = True, "JSON"
 
     def __init__(
         self, shape: Any, says: str, more: Callable[[Any], str | None] | None = None
@@ -297,6 +297,7 @@ class OutFolder(Path_):
         part: the folder inside, beside which the record lies; "" for the first file's own record,
             "." for beside the whole folder.
         reads: files of the folder that other jobs have written, and this one reads.
+        headed: it gets one header for all its files.
     """
 
     shows = "FOLDER"
@@ -308,8 +309,10 @@ class OutFolder(Path_):
         part: str = "",
         reads: Callable[[], Iterable[str]] = tuple,
         recorded: bool = True,
+        headed: bool = False,
     ) -> None:
         self.files, self.part, self.reads, self.recorded = files, part, reads, recorded
+        self.headed = headed
 
     def check(self, value: Path) -> None:
         from ..base import artifacts

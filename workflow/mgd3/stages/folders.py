@@ -66,8 +66,7 @@ Teacher = Annotated[
 ]
 
 # Their files lie in several folders; the record lies beside the part that is named.
-TrainedVae = Annotated[Path, OutFolder(_vae_files, part="vae")]
-TrainedDit = Annotated[Path, OutFolder(_dit_files, part="transformer", reads=_vae_files)]
-FinetunedDit = Annotated[Path, OutFolder(_trained_files, part="transformer")]
-Fetched = Annotated[Path, OutFolder(part=".")]
-TrainedTeacher = Annotated[Path, OutFolder(_teacher_files)]
+TrainedVae = Annotated[Path, OutFolder(_vae_files, part="vae", headed=True)]
+TrainedDit = Annotated[Path, OutFolder(_trained_files, part="transformer", headed=True)]
+Fetched = Annotated[Path, OutFolder(part=".", headed=True)]
+TrainedTeacher = Annotated[Path, OutFolder(_teacher_files, headed=True)]

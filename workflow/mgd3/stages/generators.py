@@ -51,7 +51,7 @@ class _Training(Job):
     index: formats.Index
 
 
-class TrainVae(_Training, version=1, keeps_freed_memory=True):
+class TrainVae(_Training, version=1, keeps_freed_memory=True, reads_images=True):
     """Train a small VAE."""
 
     generator: Annotated[str, Registered(_trained), "a name of the registry"]
@@ -69,9 +69,10 @@ class TrainVae(_Training, version=1, keeps_freed_memory=True):
             train_vae(dataset, self.index, recipe, self.folder, device)
 
 
-class TrainGenerator(_Training, version=2, keeps_freed_memory=True):
+class TrainGenerator(_Training, version=2, keeps_freed_memory=True, reads_images=True):
     """Train a small DiT on its latents."""
 
+    vae: folders.GeneratorsVae
     generator: Annotated[str, Registered(_trained), "a name of the registry"]
     folder: folders.TrainedDit
     device: fields.Device = "auto"
@@ -84,15 +85,15 @@ class TrainGenerator(_Training, version=2, keeps_freed_memory=True):
 
         dataset, recipe = make_dataset(self.dataset), _trained(self.generator)
         with preparing(self.device, self.threads) as device:
-            train_generator(dataset, self.index, recipe, self.folder, device)
+            train_generator(dataset, self.index, recipe, self.vae, self.folder, device)
 
 
-class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True):
+class FinetuneGenerator(_Training, version=2, keeps_freed_memory=True, reads_images=True):
     """Go on training a DiT on a data set."""
 
     base: folders.Base
     generator: Annotated[str, Registered(_finetuned), "a name of the registry"]
-    folder: folders.FinetunedDit
+    folder: folders.TrainedDit
     device: fields.Device = "auto"
     threads: fields.Threads | None = None
 
@@ -142,7 +143,7 @@ class Convert(Command):
         return convert_dit(self.checkpoint, self.vae, self.folder, self.heads)
 
 
-class Latents(Job, version=3, keeps_freed_memory=True):
+class Latents(Job, version=3, keeps_freed_memory=True, reads_images=True):
     """Encode the train images of some classes."""
 
     dataset: fields.Dataset

@@ -96,7 +96,7 @@ class Judge(Job, version=1):
         )
 
 
-class JudgeOriginals(Job, version=1):
+class JudgeOriginals(Job, version=1, reads_images=True):
     """A teacher's features of the training images."""
 
     dataset: fields.Dataset

@@ -40,6 +40,18 @@ def _swept(name: str) -> None:
         raise UserError("no figure shows it", f"choose {', '.join(known)}")
 
 
+class View(Job, version=1):
+    """Show one configuration's reports under their name."""
+
+    report: Annotated[Path, fields.Path_(), "the folder of the reports, which need not be there"]
+    output: Annotated[Path, OutFile(first=False)]
+
+    def run(self) -> None:
+        from ..reporting.view import show
+
+        show(self.report, self.output)
+
+
 class Tables(Job, version=4):
     """Mean and std, gains, published figures."""
 
