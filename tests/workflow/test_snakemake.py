@@ -13,6 +13,7 @@ from workplace import Workplace, tiny
 PRINTED = """
 print("PLANNING", PLANNING)
 print("GIVEN", GIVEN, [str(file) for file in GIVEN_FILES])
+print("TARGETS", TARGETS)
 print("READ", [str(file) for file in files_read()])
 print("GPU", workflow.global_resources["gpu"])
 tell_jobs("mine", "it is told")
@@ -27,7 +28,15 @@ def printed(fresh: Workplace) -> str:
     snakefile = fresh.path / "Snakefile"
     snakefile.write_text(snakefile.read_text() + PRINTED)
     status, output = fresh.snakemake(
-        tiny(), "--dry-run", "--config", "ipc=1", "--resources", "gpu=3"
+        tiny(),
+        "all",
+        "--dry-run",
+        "--config",
+        "ipc=1",
+        "--resources",
+        "gpu=3",
+        "--forcerun",
+        "index",
     )
     assert status == 0, output
     return output
@@ -36,6 +45,7 @@ def printed(fresh: Workplace) -> str:
 def test_each_is_there(printed: str) -> None:
     assert "PLANNING True" in printed
     assert re.search(r"GIVEN {'ipc': 1} \['.*tiny.yaml'\]", printed)
+    assert "TARGETS ['all', 'index']" in printed
     read = re.search(r"READ (.*)", printed)[1]
     assert "tiny.yaml" in read and "config.yaml" in read
     assert re.search(r"GPU .*\b3\b", printed), "the command line wins"

@@ -45,7 +45,7 @@ def test_no_job_of_a_tuning_is_given_test_images(fresh: Workplace) -> None:
     assert parse_jobs(output) == {
         "index": 1, "latents": 1, "modes": 1, "pixels": 2, "tune_teacher": 1,
         "tune_sample": 12, "tune_proxy": 8, "tune_train": 4, "tune_rung": 6, "tune_report": 1,
-        "tune_surface": 2, "tune": 1,
+        "view": 1, "tune_surface": 2, "tune": 1,
     }  # fmt: skip
     commands = re.findall(r"^(?:Shell command: )? *(mgd3 .+)$", output, re.M)
     assert len(commands) == sum(parse_jobs(output).values()) - 1  # `tune` itself runs nothing

@@ -35,6 +35,7 @@ try:
     FOUND = UserFiles(plan=None if PLANNING else config.get(PLAN))
     LAYOUT = Layout(CONFIG, Path(workflow.basedir), VERSIONS, FOUND)
     if PLANNING:
+        LAYOUT.require_own(TARGETS)
         for change in changes(LAYOUT):
             print(f"note: {change}", file=sys.stderr)
 except UserError as error:

@@ -332,18 +332,6 @@ def test_external_images_of_the_right_size_are_not_touched(tmp_path, job_of):
         assert np.array_equal(images["digit-3"][k].numpy(), wanted)
 
 
-def test_changes_of_the_images_that_are_taken_are_noticed(tmp_path):
-    root = write_images(tmp_path / "made", ["a", "b"], 5)
-    before = external.state_of(root, ["a"], 3)
-    (root / "b" / "0.png").write_bytes(b"another class")
-    (root / "a" / "4.png").write_bytes(b"beyond the third")
-    assert external.state_of(root, ["a"], 3) == before
-    (root / "a" / "1.png").write_bytes(b"taken")
-    changed = external.state_of(root, ["a"], 3)
-    (root / "a" / "0 before.png").write_bytes(b"now the first")
-    assert len({before, changed, external.state_of(root, ["a"], 3)}) == 3
-
-
 def test_what_is_wrong_with_a_folder_is_said(tmp_path, job_of, capsys):
     root = write_images(tmp_path / "made", ["digit-0", "digit-3", "n07"], 5)
     external.check(root, ["digit-0", "digit-3"], 5)

@@ -11,14 +11,14 @@ from mgd3.planning.notes import notes
 from mgd3.reporting.sizes import size_note
 
 
-def config(*datasets):
+def config(*datasets, runs=({"method": "random"},)):
     return resolve(
         {
             "name": "test",
             "datasets": list(datasets),
             "ipc": [1],
             "generation_seeds": [0],
-            "runs": [{"method": "random"}],
+            "runs": list(runs),
             "evaluation": [{"protocol": "hard-small", "networks": ["convnet3"]}],
         }
     )
@@ -56,3 +56,12 @@ def test_what_was_left_out_is_told_by_data_set(tmp_path):
     (root / "train" / "cat" / "notes.heic").touch()
     (note,) = notes(config(mine))
     assert note.startswith("mine: left out: 1 file") and note.endswith("train/cat/notes.heic")
+
+
+def test_a_repository_without_a_commit_is_told():
+    """The same name may be other weights tomorrow."""
+    names = ["dit", "dit:some/body", "dit:some/body@v2", f"dit:some/body@{40 * 'a'}"]
+    runs = [{"method": "nearest", "generator": name} for name in names]
+    told = notes(config("mnist", runs=runs))
+    assert [note.split(": ")[0] for note in told] == ["dit:some/body", "dit:some/body@v2"]
+    assert "known by 'main'" in told[0] and "known by 'v2'" in told[1]

@@ -1,6 +1,7 @@
 """What a change makes anew: each change with the fewest jobs, and the plan that has just these.
 
-After a change of the table:  python tests/unit/planning/test_reruns_table.py > docs/reruns.md
+After a change of the table:
+PYTHONPATH=tests python tests/unit/planning/test_reruns_table.py > docs/reruns.md
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import Annotated, Any
 
 import pytest
 
+from mgd3.base.errors import UserError
 from mgd3.base.settings import Setting
 from mgd3.discovery import DISCOVERIES
 from mgd3.evaluation.protocols import PROTOCOLS
 from mgd3.generators.families import FAMILIES
 from mgd3.methods import METHODS
-from mgd3.planning.config import resolve
+from mgd3.planning.config import Run, resolve
 from mgd3.planning.graph import graph, left
 from mgd3.planning.layout import Layout
 from mgd3.stages import VERSIONS
@@ -201,6 +203,8 @@ TABLE = [
          "reports": 1}, READY),
     Row("images of another repository replaced", on_disk(lambda: replace_class("made/two")),
         {"sample": 1, "collect": 1, "evaluate": 1, "reports": 1}, ELSEWHERE),
+    Row("images of another repository: `made` written as `./made`, as tables then say",
+        run_setting("path", "./made"), {"reports": 1}, ELSEWHERE),
     Row("a generator trained by raised code", version("train_generator"),
         {"train_generator": 1, **ONE_ROW}),
     Row("a VAE trained by raised code", version("train_vae"),
@@ -276,6 +280,43 @@ def test_a_change_plans_the_fewest_jobs(
     assert counts(config) == row.fewest
 
 
+def test_a_folder_is_one_run_however_it_is_written(place: Path) -> None:
+    paths = ["made", "./made", "images/../made", str(place / "made")]
+    slugs = {run.slug for path in paths for run in external_runs(path)}
+    assert len(slugs) == 1
+    assert slugs != {run.slug for run in external_runs("images/train")}
+
+
+def test_of_another_repository_those_images_count_that_are_taken(place: Path) -> None:
+    """The first of each class, in the order of their names."""
+
+    def blocks() -> list[str]:
+        own = layout_of(ELSEWHERE)
+        return own.blocks("own", external_runs("made")[0].slug, 2, 0)
+
+    before = blocks()
+    Path("made/two/image 5.png").write_bytes(b"beyond the second")
+    assert blocks() == before
+    Path("made/two/image 0.png").write_bytes(b"taken")
+    changed = blocks()
+    Path("made/two/a first.png").write_bytes(b"now the first")
+    # The classes one and three, a block, are as they were; two is a block of its own.
+    assert len({*before, *changed, *blocks()}) == 4
+
+
+def external_runs(path: str) -> list[Run]:
+    return resolve({**OWN, "runs": [{"method": "external", "path": path}]}).runs
+
+
+def test_targets_of_another_configuration_are_refused_at_once(place: Path) -> None:
+    own, other = layout_of(OWN), layout_of({**OWN, "ipc": [3]})
+    (score, *_), (foreign, *_) = own.scores(), other.scores()
+    own.require_own(["all", score, f"./{score}", own.report("tables/results.csv"), own.view()])
+    for target in (foreign, other.report("tables/results.csv")):
+        with pytest.raises(UserError, match="is not of this configuration"):
+            own.require_own([target])
+
+
 def test_going_back_plans_nothing(place: Path) -> None:
     finish(OWN)
     finish({**OWN, "ipc": [3]})
@@ -298,9 +339,9 @@ def page() -> Iterator[str]:
     yield "# What a change makes anew"
     yield ""
     yield (
-        "Made by `python tests/unit/planning/test_reruns_table.py > docs/reruns.md`; the same test "
-        "holds each row to the plan. A path is an identity: a job is done again where its "
-        "settings, its inputs, its code's version or the files that it reads are others, and "
+        "Made by `PYTHONPATH=tests python tests/unit/planning/test_reruns_table.py > "
+        "docs/reruns.md`; the same test holds each row to the plan. A path is an identity: a job "
+        "is done again where its settings, its inputs, its code's version or the files that it reads are others, and "
         "nowhere else. Before each change three rows (`random`, `nearest`, `mgd3`) of a data set "
         "of one's own with a small generator trained on it were finished. `reports` are all "
         "tables and pictures together, of which Snakemake counts each."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, did_you_mean
-from ..base.paths import expanded
+from ..base.paths import expanded, in_one_spelling
 from ..base.registry import Registry, own_entries
 from ..base.settings import require_typed
 from .families import FAMILIES
@@ -44,6 +44,11 @@ class HubFiles:
     repository: str
     revision: str
     files: Mapping[str, str]
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a commit."""
+        return re.fullmatch("[0-9a-f]{40}", self.revision) is not None
 
 
 @dataclass(frozen=True)
@@ -302,7 +307,7 @@ def slug_of(name: str) -> str:
     if is_registered(name):
         return name
     hub = _HUB_ID.fullmatch(name)
-    whole = name if hub else str(Path(name))
+    whole = name if hub else in_one_spelling(name)
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
     last = hub[2].rpartition("/")[2] if hub else Path(name).name
     # The digest tells names apart; of the name itself stays what is safe in a path.

@@ -5,8 +5,6 @@ A folder is checked before any job starts.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sys
 from collections import Counter
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from ..base.errors import UserError, is_text
-from ..base.paths import expanded
+from ..base.paths import expanded, in_one_spelling
 from ..base.settings import Setting
 from ..data.imagefolder import ImageFolder
 from ..data.leftovers import SUFFIXES, Leftovers, class_folders, is_image, shown
@@ -42,6 +40,11 @@ class Settings(MethodSettings):
     @classmethod
     def title(cls, settings: Mapping[str, Any], generator: str | None) -> str:
         return f"{cls.label} {settings['path']}"
+
+    @classmethod
+    def slug_parts(cls, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+        one = {**settings, "path": in_one_spelling(settings["path"])}
+        return super().slug_parts(one, defaults)
 
 
 def distil(job: Job) -> dict[str, torch.Tensor]:
@@ -110,17 +113,3 @@ def check(folder: str | Path, classes: Sequence[str], ipc: int) -> None:
             f"note: {folder} has {len(extra)} folders of no class, left out: {shown(extra)}",
             file=sys.stderr,
         )
-
-
-def state_of(folder: str | Path, classes: Sequence[str], ipc: int) -> str:
-    """A hash of names, sizes and times of the images that are taken: another when they change.
-
-    Raises:
-        UserError: see `first_images`.
-    """
-    seen = []
-    for images in first_images(folder, classes, ipc).values():
-        for image in images:
-            found = (expanded(folder) / image).stat()
-            seen.append([image, found.st_size, found.st_mtime_ns])
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..base.errors import UserError, named_paths
+from ..base.headers import DIGITS
 from ..base.identity import Identity, leaf
 from ..data.imagenet import RESOURCES
 from ..data.registry import SPLITS
@@ -456,6 +458,17 @@ class Layout:
                 "name a target of this configuration, or give the configuration that made it",
             )
         return found
+
+    def require_own(self, targets: Iterable[str]) -> None:
+        """Refuse targets of another configuration before any job starts; names of rules pass.
+
+        Raises:
+            UserError: as `identity_of`.
+        """
+        for target in targets:
+            digits = DIGITS.findall(target)
+            if digits and self.report_id.short not in digits:
+                self.identity_of(os.path.normpath(target))
 
     def _find(self, path: str) -> Identity | None:
         """Files of a folder have one identity."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..data.registry import Dataset
 
 # The folder of the working folder in which plans keep what they found.
 PLANS = Path(".mgd3", "plans")
+_KEPT_DAYS = 30
 
 
 class UserFiles:
@@ -59,9 +61,23 @@ class UserFiles:
         found: dict[str, Any] = {"classes": self._classes, "files": self._files}
         digest = identity("plan", 1, settings={"found": json.dumps(found, sort_keys=True)}).short
         path = folder / f"{digest}.json"
-        if not path.is_file():
+        if path.is_file():
+            path.touch()  # it is used again
+        else:
             save_json(path, found)
+        _discard_unused(folder)
         return path
+
+
+def _discard_unused(folder: Path) -> None:
+    """Plans that no plan had use of for long; a job that still waits reads the files itself."""
+    oldest = time.time() - _KEPT_DAYS * 24 * 3600
+    for path in folder.glob("*.json"):
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except OSError:  # another plan was faster, or the folder is another user's
+            continue
 
 
 def _key(dataset: Dataset) -> str:
