@@ -84,7 +84,8 @@ def make_calls(folder: Path, generator: Path) -> dict[str, dict[str, Any]]:
     rows = [(k, classes[k // 2], k // 2, k % 2) for k in range(6)]
     listed = pd.DataFrame(rows, columns=["row", "class", "label", "k"])
     artifacts.save_table(manifest, listed, {"classes": classes, "blocks": {}})
-    trial = {"trial": 0, "point": {"lambda": 0.1}, "generation_seed": 0, "classes": classes}
+    slot = {"rung": 0, "slot": 0, "trial": 0, "point": TUNING["points"][0]}
+    trial = {**slot, "generation_seed": 0, "classes": classes}
     trial_images = _images(folder / "trial.safetensors", trial)
     teacher = folder / "teacher"
     model = create_network("conv3", 3, 32, "soft")
@@ -98,10 +99,10 @@ def make_calls(folder: Path, generator: Path) -> dict[str, dict[str, Any]]:
     artifacts.save_tensors(judged, features, {"classes": classes, "teacher": about})
     rung, score = folder / "rung0.json", folder / "trial_score.json"
     points = [{"trial": k, "point": p, "score": None} for k, p in enumerate(TUNING["points"])]
-    artifacts.save_json(rung, {"settings": points})
-    artifacts.save_json(folder / "chosen.json", {"settings": points[:1]})
+    artifacts.save_json(rung, {"rung": 0, "settings": points})
+    artifacts.save_json(folder / "chosen.json", {"rung": 1, "settings": points[:1]})
     judgement = {"coverage": 0.5, "agreement": 0.5, "score": 0.5}
-    artifacts.save_json(score, {"trial": 0, "point": {"lambda": 0.1}, **judgement})
+    artifacts.save_json(score, {**slot, **judgement})
     scores = Scores(folder)
     for run, accuracy in (("mgd3_x", 0.8), ("random", 0.6)):
         scores.add(run, accuracy, [(0, 0)], dataset="own", ipc=2, n_test=40)
@@ -190,13 +191,15 @@ def make_calls(folder: Path, generator: Path) -> dict[str, dict[str, Any]]:
         "judge-originals": {**data, "--teacher": "conv3-32", **taught, **tensor, **run_on},
         "measures-table": {"measures": [str(measured)], "--runs": rows_, **csv},
         "tune-rung": {"--grid": json.dumps(TUNING["points"]), "--keep": "1",
-                      "--scores": [str(score)], **out(".json")},
+                      "--scores": [str(score)], "--before": str(rung), **out(".json")},
         "tune-sample": {"--rung": str(rung), "--slot": "0", **data, **random_, **made,
                         "--generator": str(generator), **tensor, **run_on},
-        "tune-proxy": {"--distilled": str(trial_images), "--latents": [str(latents)],
+        "tune-proxy": {"--distilled": str(trial_images), "--rung": str(rung), "--slot": "0",
+                       "--latents": [str(latents)],
                        "--index": str(index), "--generator": str(generator), "--size": "32",
                        **taught, **out(".json"), **run_on},
-        "tune-train": {"--distilled": str(trial_images), "--validation": str(images),
+        "tune-train": {"--distilled": str(trial_images), "--rung": str(rung), "--slot": "0",
+                       "--validation": str(images),
                        "--protocol": "hard-small", "--network": "resnet18", **out(".json"),
                        **run_on},
         "tune-report": {"--tunings": json.dumps(tunings), "--runs": '[{"method": "mgd3"}]',

@@ -12,7 +12,8 @@ rule tune:
 
 rule tune_rung:
     input:
-        reads(JOBS.scores_before),
+        scores=reads(JOBS.scores_before),
+        before=reads(JOBS.rung_before),
     output:
         f"{TUNING}/rung{{rung}}.json",
     log:
@@ -25,7 +26,7 @@ rule tune_rung:
         keep=JOBS.keep,
         scores=JOBS.scores_option,
     shell:
-        "mgd3 tune-rung --grid {params.points:q} --keep {params.keep:q} {params.scores:q}"
+        "mgd3 tune-rung --grid @<(printf %s {params.points:q}) --keep {params.keep:q} {params.scores:q}"
         " --identity {params.identity:q} --output {output:q} > {log:q} 2>&1"
 
 
@@ -99,6 +100,7 @@ rule tune_teacher:
 rule tune_proxy:
     input:
         distilled=f"{TUNING}/rung0/slot{{slot}}_gen{{gen}}_images.safetensors",
+        rung=f"{TUNING}/rung0.json",
         index=reads(JOBS.index),
         latents=reads(JOBS.tuned_latents),
         vae=reads(JOBS.tuned_encoder),
@@ -116,7 +118,8 @@ rule tune_proxy:
         space=JOBS.tuned_space,
         teacher=JOBS.tuning_teacher_folder,
     shell:
-        "mgd3 tune-proxy --distilled {input.distilled:q} --latents {input.latents:q}"
+        "mgd3 tune-proxy --distilled {input.distilled:q} --rung {input.rung:q}"
+        " --slot {wildcards.slot:q} --latents {input.latents:q}"
         " --index {input.index:q} --generator {params.space.vae_folder:q}"
         " --size {params.space.size:q} --teacher-folder {params.teacher:q}"
         " --identity {params.identity:q} --output {output:q}"
@@ -127,6 +130,7 @@ rule tune_proxy:
 rule tune_train:
     input:
         distilled=f"{TRIAL}_images.safetensors",
+        rung=f"{TUNING}/rung{{rung}}.json",
         validation=reads(JOBS.held_out),
     output:
         scores=f"{TRIAL}_score.json",
@@ -147,7 +151,8 @@ rule tune_train:
         network=lambda wildcards: JOBS.tuning(wildcards).network,
         flip=JOBS.flip,
     shell:
-        "mgd3 tune-train --distilled {input.distilled:q} --validation {input.validation:q}"
+        "mgd3 tune-train --distilled {input.distilled:q} --rung {input.rung:q}"
+        " --slot {wildcards.slot:q} --validation {input.validation:q}"
         " --protocol {params.protocol:q} --network {params.network:q} {params.flip:q}"
         " --identity {params.identity:q} --output {output.scores:q} --device {resources.device:q} --threads {threads}"
         " > {log:q} 2>&1"
@@ -175,7 +180,7 @@ rule tune_report:
         known=compact([run.slug for run in CONFIG.runs]),
         title=CONFIG.name,
     shell:
-        "mgd3 tune-report --tunings {params.tunings:q} --runs {params.runs:q}"
+        "mgd3 tune-report --tunings @<(printf %s {params.tunings:q}) --runs {params.runs:q}"
         " --slugs {params.known:q} --title {params.title:q} --output {output.csv:q}"
         " --overlay {output.overlay:q} > {log:q} 2>&1"
 

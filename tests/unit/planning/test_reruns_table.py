@@ -341,10 +341,10 @@ def page() -> Iterator[str]:
     yield (
         "Made by `PYTHONPATH=tests python tests/unit/planning/test_reruns_table.py > "
         "docs/reruns.md`; the same test holds each row to the plan. A path is an identity: a job "
-        "is done again where its settings, its inputs, its code's version or the files that it reads are others, and "
-        "nowhere else. Before each change three rows (`random`, `nearest`, `mgd3`) of a data set "
-        "of one's own with a small generator trained on it were finished. `reports` are all "
-        "tables and pictures together, of which Snakemake counts each."
+        "is done again where its settings, its inputs, its code's version or the files that it "
+        "reads are others, and nowhere else. Before each change three rows (`random`, `nearest`, "
+        "`mgd3`) of a data set of one's own with a small generator trained on it were finished. "
+        "`reports` are all tables and pictures together, of which Snakemake counts each."
     )
     yield ""
     yield "| change | jobs made anew |"

@@ -181,7 +181,10 @@ def odd_calls(calls, folder, generator):
     yield "sample", {"--classes": "[]"}, "has none"
     yield "sample", {"--classes": '["one", "one"]'}, "twice"
     yield "latents", {"--size": "1"}, "too small"
-    yield "tune-sample", {"--slot": "99"}, "slots"
+    for stage in ("tune-sample", "tune-proxy", "tune-train"):
+        yield stage, {"--slot": "99"}, "slots"
+    for stage in ("tune-proxy", "tune-train"):
+        yield stage, {"--slot": "1"}, "is not of slot 1"
     path = calls["modes"]["--latents"][0]
     z, about = artifacts.load_tensors(path), artifacts.tensor_metadata(path)
     yield (
@@ -201,7 +204,9 @@ def odd_calls(calls, folder, generator):
             {flag: outside, **({"--network": "convnet3"} if stage == "evaluate" else {})},
             ("has label"),
         )
-    for k, wrong in enumerate(([1], {"trial": 0, "score": "x"}, {"trial": 99, "score": 1.0})):
+    judged = json.loads(Path(calls["tune-rung"]["--scores"][0]).read_text())
+    others = ({"score": "x"}, {"trial": 99}, {"slot": 1}, {"slot": 99}, {"rung": 1})
+    for k, wrong in enumerate(([1], *({**judged, **other} for other in others))):
         yield "tune-rung", {"--scores": written(f"rung{k}.json", wrong)}, f"rung{k}.json"
     tuning = json.loads(calls["tune-report"]["--tunings"])[0]
     for key, wrong in (("scores", []), ("scores", [[]]), ("points", []), ("slugs", ["a"])):

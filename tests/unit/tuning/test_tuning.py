@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from mgd3.planning.tuning import tunings
 from mgd3.teachers.model import save
 from mgd3.tuning import trials
 from mgd3.tuning.report import report
-from mgd3.tuning.rungs import choose, setting_of
+from mgd3.tuning.rungs import choose, require_slot, setting_of
 from mgd3.tuning.surface import surface
 from workplace import tiny
 
@@ -103,12 +104,24 @@ def test_what_cannot_be_tuned_is_said_to_who_tunes_and_to_no_one_else(tuning, ch
         tunings(resolved)
 
 
-def scores(folder: Path, held: dict[int, list[float]], key: str = "score") -> list[Path]:
-    files = []
-    for trial, values in held.items():
+def rung_of(folder: Path, number: int, trials_: Iterable[int], points: list[dict]) -> Path:
+    """The file of a rung that takes some trials."""
+    settings = [{"trial": trial, "point": points[trial], "score": None} for trial in trials_]
+    path = folder / f"rung{number}.json"
+    artifacts.save_json(path, {"rung": number, "settings": settings})
+    return path
+
+
+def scores(
+    folder: Path, held: dict[int, list[float]], key: str = "score", rung: int = 0,
+    points: list[dict] | None = None,
+) -> list[Path]:  # fmt: skip
+    """The trials of a rung, in the order of its slots."""
+    files, points = [], points or POINTS
+    for slot, (trial, values) in enumerate(held.items()):
         for gen, value in enumerate(values):
             path = folder / f"slot{trial}_gen{gen}.json"
-            record = {"trial": trial, "point": {"t_sg": trial}}
+            record = {"rung": rung, "slot": slot, "trial": trial, "point": points[trial]}
             own = {"score": value} if key == "score" else {"accuracy": {"last": value, "best": 99}}
             artifacts.save_json(path, {**record, **own})
             files.append(path)
@@ -121,7 +134,9 @@ POINTS = [{"t_sg": trial} for trial in range(4)]
 @pytest.mark.parametrize("key", ["score", "accuracy"])
 def test_the_best_means_go_on_and_of_equals_the_first(tmp_path, key):
     files = scores(tmp_path, {0: [1, 5], 3: [4, 4], 2: [3, 3], 1: [2, 4]}, key)
-    choose(POINTS, 3, files, tmp_path / "rung1.json")
+    before = rung_of(tmp_path, 0, (0, 3, 2, 1), POINTS)
+    choose(POINTS, 3, files, tmp_path / "rung1.json", before)
+    assert artifacts.load_json(tmp_path / "rung1.json")["rung"] == 1
     assert [setting_of(tmp_path / "rung1.json", slot) for slot in range(3)] == [
         {"trial": 3, "point": {"t_sg": 3}, "score": 4},
         {"trial": 0, "point": {"t_sg": 0}, "score": 3},
@@ -138,7 +153,30 @@ def test_the_first_rung_takes_all_in_order(tmp_path):
 @pytest.mark.parametrize("held", [{0: [1, 2], 1: [3], 2: [3, 4]}, {0: [1]}])
 def test_scores_that_do_not_fit_are_refused(tmp_path, held):
     with pytest.raises(UserError, match="unequal numbers of sets"):
-        choose(POINTS, 2, scores(tmp_path, held), tmp_path / "rung1.json")
+        files, before = scores(tmp_path, held), rung_of(tmp_path, 0, held, POINTS)
+        choose(POINTS, 2, files, tmp_path / "rung1.json", before)
+
+
+def test_what_is_of_another_slot_or_of_this_one_at_another_time_is_refused(tmp_path):
+    """All files of a tuning have one identity: the setting of a slot is known by its rung only."""
+    before = rung_of(tmp_path, 0, (2, 3), POINTS)
+    (score, other) = scores(tmp_path, {2: [1], 3: [2]})
+    record = artifacts.load_json(score)
+    require_slot(score, record, before, 0)
+    with pytest.raises(UserError, match=r"not of slot 1 of .*: its slot is 0, not 1"):
+        require_slot(score, record, before, 1)
+    with pytest.raises(UserError, match="its rung is 0, not 1"):
+        require_slot(score, record, rung_of(tmp_path, 1, (2, 3), POINTS), 0)
+    # The rung was made again, and took others.
+    again = rung_of(tmp_path, 0, (3, 2), POINTS)
+    for path in (score, other):
+        with pytest.raises(UserError, match="its trial is"):
+            choose(POINTS, 1, [path], tmp_path / "rung1.json", again)
+    with pytest.raises(UserError, match="its point is"):
+        changed = rung_of(tmp_path, 0, (2, 3), [{"t_sg": 9}] * 4)
+        choose(POINTS, 1, [score], tmp_path / "rung1.json", changed)
+    with pytest.raises(UserError, match="scores are of a rung"):
+        choose(POINTS, 1, [score], tmp_path / "rung1.json")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +197,10 @@ def job(dit_folder, tmp_path_factory) -> Job:
 def test_a_trial_is_the_set_that_the_run_itself_would_make(job, tmp_path):
     artifacts.save_json(
         tmp_path / "rung1.json",
-        {"settings": [{"trial": 1, "point": {"cfg": 1}}, {"trial": 0, "point": {"cfg": 3.0}}]},
+        {
+            "rung": 1,
+            "settings": [{"trial": 1, "point": {"cfg": 1}}, {"trial": 0, "point": {"cfg": 3.0}}],
+        },
     )
     quick = replace(job, settings={**job.settings, "steps": 3})
     trials.sample("unguided", quick, tmp_path / "rung1.json", 1, tmp_path / "set.safetensors")
@@ -169,13 +210,21 @@ def test_a_trial_is_the_set_that_the_run_itself_would_make(job, tmp_path):
     expected = artifacts.load_tensors(tmp_path / "block.safetensors")
     about = artifacts.tensor_metadata(tmp_path / "set.safetensors")
     assert about["trial"] == 0 and about["point"] == {"cfg": 3.0}
+    assert (about["rung"], about["slot"]) == (1, 1)
     for label, name in enumerate(about["classes"]):
         assert torch.equal(found["images"][found["labels"] == label], expected[name])
 
 
+SLOT_5 = {"rung": 0, "slot": 0, "trial": 5, "point": {"t_sg": 5}}
+
+
+def rung_5(folder: Path) -> Path:
+    return rung_of(folder, 0, [5], [{"t_sg": k} for k in range(6)])
+
+
 def distilled(folder: Path, images, labels, classes) -> Path:
     path = folder / "set.safetensors"
-    about = {"trial": 5, "point": {"t_sg": 5}, "generation_seed": 1001, "classes": classes}
+    about = {**SLOT_5, "generation_seed": 1001, "classes": classes}
     artifacts.save_tensors(path, {"images": images, "labels": labels}, about)
     return path
 
@@ -205,16 +254,16 @@ def test_the_proxy_counts_modes_with_an_image_that_is_recognised(tmp_path, monke
     monkeypatch.setattr(trials, "_recognised", lambda *_: recognised)
     path = distilled(tmp_path, torch.zeros(6, 3, 8, 8, dtype=torch.uint8),
                      torch.tensor([0, 0, 0, 1, 1, 1]), ["a", "b"])  # fmt: skip
-    trials.proxy(path, [], Path(), Path(), 8, Path(), tmp_path / "score.json")
+    trials.proxy(path, rung_5(tmp_path), 0, [], Path(), Path(), 8, Path(), tmp_path / "score.json")
     found = artifacts.load_json(tmp_path / "score.json")
     assert found == {
-        "trial": 5, "point": {"t_sg": 5}, "generation_seed": 1001,
+        **SLOT_5, "generation_seed": 1001,
         "coverage": pytest.approx((1 + 1 / 3) / 2), "agreement": pytest.approx(4 / 6),
         "score": pytest.approx((2 / 3 + 1 / 3) / 2),
     }  # fmt: skip
     # Nothing recognised: no mode is covered.
     monkeypatch.setattr(trials, "_recognised", lambda *_: np.zeros(6, dtype=bool))
-    trials.proxy(path, [], Path(), Path(), 8, Path(), tmp_path / "score.json")
+    trials.proxy(path, rung_5(tmp_path), 0, [], Path(), Path(), 8, Path(), tmp_path / "score.json")
     assert artifacts.load_json(tmp_path / "score.json")["score"] == 0
 
 
@@ -249,7 +298,11 @@ def test_a_training_is_scored_by_the_validation_split(tmp_path, monkeypatch):
     images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=draws)
     train = distilled(tmp_path, images, torch.arange(8) % 2, ["a", "b"])
     same = {"protocol": "hard-small", "network": "convnet3", "flip": False, "device": "cpu"}
-    trials.train(train, files["validation"], **same, threads=1, output=tmp_path / "score.json")
+    trials.train(train, rung_5(tmp_path), 0, files["validation"], **same, threads=1,
+                 output=tmp_path / "score.json")  # fmt: skip
+    with pytest.raises(UserError, match="not of slot 0"):
+        trials.train(train, rung_of(tmp_path, 0, [1], POINTS), 0, files["validation"], **same,
+                     threads=1, output=tmp_path / "other.json")  # fmt: skip
     found = artifacts.load_json(tmp_path / "score.json")
     whole = evaluate(
         train, files["test"], files["validation"], **same, threads=1, generation_seed=1001,
@@ -262,14 +315,16 @@ def test_a_training_is_scored_by_the_validation_split(tmp_path, monkeypatch):
 def finished(folder: Path, raw: dict, best: int) -> list[dict]:
     """What a tuning of `GRID` leaves: trials 3, 4, 5 judged in rung 1, `best` chosen."""
     (tuning,) = tunings(resolve(raw))
-    proxies = scores(folder / "rung0", {trial: [0.5 + trial / 10] for trial in range(6)})
+    points = tuning.points
+    judged = {trial: [0.5 + trial / 10] for trial in range(6)}
+    proxies = scores(folder / "rung0", judged, points=points)
     for path in proxies:
         record = artifacts.load_json(path)
         artifacts.save_json(path, {**record, "coverage": 0.75, "agreement": 0.9})
     trained = {trial: [80.0, 84.0 + (trial == best)] for trial in (3, 4, 5)}
-    rung = scores(folder / "rung1", trained, "accuracy")
+    rung = scores(folder / "rung1", trained, "accuracy", 1, points)
     chosen = folder / "rung2.json"
-    choose(tuning.points, 1, rung, chosen)
+    choose(points, 1, rung, chosen, rung_of(folder, 1, trained, points))
     keys = ("id", "position", "dataset", "ipc", "points", "slugs", "protocol", "network")
     return [
         {**{key: getattr(tuning, key) for key in keys}, "label": tuning.run.label,

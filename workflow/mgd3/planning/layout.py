@@ -685,6 +685,10 @@ class Layout:
             for seed in tuning.rungs[rung].seeds
         ]
 
+    def rung_before(self, tuning: Tuning, rung: int) -> list[str]:
+        """The file of the rung before one; the first has none."""
+        return [self._tuning(tuning, f"rung{rung - 1}.json")] if rung else []
+
     def chosen(self, tuning: Tuning) -> str:
         """The file of what is left after the last rung."""
         return self._tuning(tuning, f"rung{len(tuning.rungs)}.json")

@@ -345,8 +345,13 @@ class Wiring:
         """The scores of the rung before one."""
         return self.layout.judged(self.tuning(w), int(w.rung) - 1)
 
+    def rung_before(self, w: Any) -> list[str]:
+        return self.layout.rung_before(self.tuning(w), int(w.rung))
+
     def scores_option(self, w: Any) -> list[str]:
-        return _option("--scores", self.scores_before(w))
+        """The scores that a rung chooses by, and the rung that they are of."""
+        scores = _option("--scores", self.scores_before(w))
+        return [*scores, *_option("--before", self.rung_before(w))]
 
     def keep(self, w: Any) -> int:
         return self.tuning(w).slots(int(w.rung))

@@ -172,7 +172,9 @@ _MEASURED = table(
 )
 _POINTS = table("measure", ("run", "class", "k", "x", "y"), {**_NAMED, "runs": [str]})
 _SET = tensors("collect", _NAMED, images=True)
-_TRIAL = {**_NAMED, "trial": int, "point": dict, "generation_seed": int}
+_TRIAL = {**_NAMED, "rung": int, "slot": int, "trial": int, "point": dict,
+          "generation_seed": int}  # fmt: skip
+_RUNG = {"rung": int, "settings": [{"trial": int, "point": dict}]}
 _BLOCK = {**_NAMED, "method": str, "settings": dict, "generation_seed": int}
 _EXHIBIT = {
     **_NAMED, "of": {"dataset": str, "ipc": int, "generation_seed": int}, "runs": [str],
@@ -220,7 +222,7 @@ Recorded = Annotated[
     ),
 ]
 Exhibits = Annotated[list[Path], InFile(tensors("exhibit", _EXHIBIT), many=True)]
-Rung = Annotated[Path, InFile(json_of("tune-rung", {"settings": [{"trial": int, "point": dict}]}))]
+Rung = Annotated[Path, InFile(json_of("tune-rung", _RUNG))]
 # Their readers say what is wrong with these.
 AnyFile = Annotated[Path, InFile()]
 AnyFiles = Annotated[list[Path], InFile(many=True)]

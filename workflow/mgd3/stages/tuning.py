@@ -38,7 +38,7 @@ class Tunings(Json):
             yield Path(tuning["chosen"])
 
 
-class TuneRung(Job, version=1):
+class TuneRung(Job, version=2):
     """The settings of a rung: the best of the one before."""
 
     grid: Annotated[
@@ -48,19 +48,24 @@ class TuneRung(Job, version=1):
     ]
     keep: Annotated[fields.Positive, "settings of the rung"]
     scores: formats.AnyFiles | None = None
+    before: Annotated[formats.Rung, "the rung that the scores are of"] | None = None
     output: Annotated[Path, OutFile(".json")]
 
     def run(self) -> None:
         from ..tuning.rungs import choose
 
-        choose(self.grid, self.keep, self.scores or [], self.output)
+        choose(self.grid, self.keep, self.scores or [], self.output, self.before)
 
 
-class TuneSample(_Making, version=2, keeps_freed_memory=True):
+Rung = Annotated[formats.Rung, "the settings of a rung"]
+Slot = Annotated[fields.Count, "which of them, from 0"]
+
+
+class TuneSample(_Making, version=3, keeps_freed_memory=True):
     """Make the distilled set of a rung's slot."""
 
-    rung: Annotated[formats.Rung, "the settings of a rung"]
-    slot: Annotated[fields.Count, "which of them, from 0"]
+    rung: Rung
+    slot: Slot
     dataset: fields.Dataset
     index: formats.Index
     method: Method
@@ -82,10 +87,12 @@ class TuneSample(_Making, version=2, keeps_freed_memory=True):
         sample(self.method, self.job(), self.rung, self.slot, self.output)
 
 
-class TuneProxy(Job, version=1):
+class TuneProxy(Job, version=2):
     """Judge a distilled set without training."""
 
     distilled: formats.Trial
+    rung: Rung
+    slot: Slot
     latents: formats.Latents
     index: formats.Index
     generator: folders.GeneratorsVae
@@ -101,6 +108,8 @@ class TuneProxy(Job, version=1):
 
         proxy(
             self.distilled,
+            self.rung,
+            self.slot,
             self.latents,
             self.index,
             self.generator,
@@ -111,10 +120,12 @@ class TuneProxy(Job, version=1):
         )
 
 
-class TuneTrain(Job, version=1):
+class TuneTrain(Job, version=2):
     """Train on a distilled set, test on held-out training images."""
 
     distilled: formats.Trial
+    rung: Rung
+    slot: Slot
     validation: formats.ImageSet
     protocol: Protocol
     network: Network
@@ -128,6 +139,8 @@ class TuneTrain(Job, version=1):
 
         train(
             self.distilled,
+            self.rung,
+            self.slot,
             self.validation,
             protocol=self.protocol,
             network=self.network,

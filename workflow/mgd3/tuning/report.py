@@ -62,7 +62,7 @@ def _table(tuning: Mapping[str, Any]) -> pd.DataFrame:
         for trial, (point, slug) in enumerate(zip(tuning["points"], tuning["slugs"], strict=True))
     }
     for rung, files in enumerate(tuning["scores"]):
-        judged = [read_score(path, len(rows)) for path in files]
+        judged = [read_score(path, len(rows), rung) for path in files]
         records = pd.DataFrame([_flat(record) for record in judged])
         for trial, own in records.groupby("trial"):
             rows[trial]["rung"] = rung

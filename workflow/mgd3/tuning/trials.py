@@ -25,7 +25,7 @@ from ..methods import Job, distiller
 from ..metrics.judging import look
 from ..metrics.measures import coverage
 from ..teachers import TEACHER_FILES, load
-from .rungs import setting_of
+from .rungs import SLOT, require_slot, slot_of
 
 _CHUNK = 256
 
@@ -37,8 +37,8 @@ def sample(method: str, job: Job, rung: Path, slot: int, output: Path) -> None:
         job: of all classes, with the settings of the run that is tuned.
         rung: the rung's settings.
     """
-    setting = setting_of(rung, slot)
-    job = replace(job, settings={**job.settings, **setting["point"]})
+    about = slot_of(rung, slot)
+    job = replace(job, settings={**job.settings, **about["point"]})
     made = distiller(method)(job)
     images = torch.cat([made[name] for name in job.classes])
     labels = torch.arange(len(job.classes)).repeat_interleave(job.ipc)
@@ -47,20 +47,22 @@ def sample(method: str, job: Job, rung: Path, slot: int, output: Path) -> None:
         "method": method,
         "settings": job.settings,
         "generation_seed": job.generation_seed,
-        "trial": setting["trial"],
-        "point": setting["point"],
+        **about,
     }
     artifacts.save_tensors(output, {"images": images, "labels": labels}, metadata)
 
 
-def _of_trial(distilled: Path) -> dict[str, Any]:
-    """What a score says of the set that it is of."""
-    metadata = artifacts.tensor_metadata(distilled)
-    return {key: metadata[key] for key in ("trial", "point", "generation_seed")}
+def _of_trial(distilled: Path, rung: Path, slot: int) -> dict[str, Any]:
+    """What a score says of the set that it is of. Raises UserError where that is not the slot's."""
+    metadata = artifacts.tensor_metadata(distilled, {**SLOT, "generation_seed": int})
+    require_slot(distilled, metadata, rung, slot)
+    return {key: metadata[key] for key in (*SLOT, "generation_seed")}
 
 
 def proxy(
     distilled: Path,
+    rung: Path,
+    slot: int,
     latent_files: Sequence[Path],
     index: Path,
     vae_folder: Path,
@@ -77,8 +79,13 @@ def proxy(
     are nearest to an image which the teacher takes for its class. Means over classes.
 
     Args:
+        rung, slot: that the set is of.
         latent_files: of the originals, encoded at `size` px by the VAE of `vae_folder`.
+
+    Raises:
+        UserError: the set is of another slot.
     """
+    trial = _of_trial(distilled, rung, slot)
     held = artifacts.load_tensors(distilled, ["images", "labels"])
     originals = Latents(latent_files, Index.read(index))
     samples = _encoded(held["images"], vae_folder, size, device)
@@ -99,7 +106,7 @@ def proxy(
         "score": float(np.mean(scores)),
     }
     print(", ".join(f"{key} {value:.3f}" for key, value in found.items()), file=sys.stderr)
-    artifacts.save_json(output, {**_of_trial(distilled), **found})
+    artifacts.save_json(output, {**trial, **found})
 
 
 @torch.inference_mode()
@@ -121,6 +128,8 @@ def _recognised(
 
 def train(
     distilled: Path,
+    rung: Path,
+    slot: int,
     validation: Path,
     *,
     protocol: str,
@@ -133,8 +142,14 @@ def train(
     """Train a network on a distilled set and test it on held-out training images.
 
     Writes what `evaluate` writes, where the accuracy is of the validation split.
+
+    Args:
+        rung, slot: that the set is of.
+
+    Raises:
+        UserError: the set is of another slot.
     """
-    trial = _of_trial(distilled)
+    trial = _of_trial(distilled, rung, slot)
     evaluate(
         distilled,
         validation,
