@@ -51,6 +51,15 @@ def test_what_the_runs_do_not_permit_is_named(fresh: Workplace, target: str, nam
     assert "Traceback" not in output and "InputFunction" not in output
 
 
+def test_a_target_of_another_configuration_is_refused_by_the_plan(fresh: Workplace) -> None:
+    (foreign,) = [p for p in fresh.paths(tiny(ipc=[3]), "collect") if "/random/" in p]
+    status, output = fresh.snakemake(tiny(), f"{foreign}/images.safetensors")
+    assert status != 0
+    digits = foreign.rpartition("~")[2]
+    assert f"~{digits} is not of this configuration" in output
+    assert "Traceback (most" not in output and not (fresh.path / "results/logs").exists()
+
+
 def test_an_unknown_preset_is_named(fresh: Workplace) -> None:
     status, output = fresh.snakemake({}, "--dry-run", "--config", "preset=ablation-stpo")
     assert status != 0

@@ -13,7 +13,6 @@ from workplace import Workplace, tiny
 PRINTED = """
 print("PLANNING", PLANNING)
 print("GIVEN", GIVEN, [str(file) for file in GIVEN_FILES])
-print("TARGETS", TARGETS)
 print("READ", [str(file) for file in files_read()])
 print("GPU", workflow.global_resources["gpu"])
 tell_jobs("mine", "it is told")
@@ -45,7 +44,6 @@ def printed(fresh: Workplace) -> str:
 def test_each_is_there(printed: str) -> None:
     assert "PLANNING True" in printed
     assert re.search(r"GIVEN {'ipc': 1} \['.*tiny.yaml'\]", printed)
-    assert "TARGETS ['all', 'index']" in printed
     read = re.search(r"READ (.*)", printed)[1]
     assert "tiny.yaml" in read and "config.yaml" in read
     assert re.search(r"GPU .*\b3\b", printed), "the command line wins"

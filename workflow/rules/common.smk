@@ -35,7 +35,6 @@ try:
     FOUND = UserFiles(plan=None if PLANNING else config.get(PLAN))
     LAYOUT = Layout(CONFIG, Path(workflow.basedir), VERSIONS, FOUND)
     if PLANNING:
-        LAYOUT.require_own(TARGETS)
         for change in changes(LAYOUT):
             print(f"note: {change}", file=sys.stderr)
 except UserError as error:
@@ -66,6 +65,8 @@ def reads(of):
 
     def paths(wildcards):
         try:
+            if digits := wildcards.get("id"):
+                LAYOUT.require_own(digits)
             found = of(wildcards)
         except UserError as error:
             raise WorkflowError(str(error)) from None

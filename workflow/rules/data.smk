@@ -19,11 +19,7 @@ rule fetch_dataset:
 
 rule index:
     input:
-        lambda wildcards: (
-            ancient(f"{DATASET}/{RECEIPT}".format(**wildcards))
-            if wildcards.dataset in archives()
-            else []
-        ),
+        reads(JOBS.archive),
     output:
         f"{CONFIG.cache_dir}/indexes/{{dataset}}~{{id}}.parquet",
     log:

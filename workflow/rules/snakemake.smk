@@ -8,9 +8,6 @@ PLANNING = workflow.is_main_process
 GIVEN = dict(workflow.config_settings.config)
 GIVEN_FILES = [*workflow.config_settings.configfiles]
 
-# Files (and rules) that the command line asks for, or to make again.
-TARGETS = sorted({*workflow.dag_settings.targets, *workflow.dag_settings.forcerun})
-
 
 def files_read():
     """Every file that the configuration was read from so far."""

@@ -310,11 +310,10 @@ def external_runs(path: str) -> list[Run]:
 
 def test_targets_of_another_configuration_are_refused_at_once(place: Path) -> None:
     own, other = layout_of(OWN), layout_of({**OWN, "ipc": [3]})
-    (score, *_), (foreign, *_) = own.scores(), other.scores()
-    own.require_own(["all", score, f"./{score}", own.report("tables/results.csv"), own.view()])
-    for target in (foreign, other.report("tables/results.csv")):
-        with pytest.raises(UserError, match="is not of this configuration"):
-            own.require_own([target])
+    shared, foreign = other.index("own"), other.scores()[0]
+    own.require_own(other.identity_of(shared).short)
+    with pytest.raises(UserError, match="is not of this configuration"):
+        own.require_own(other.identity_of(foreign).short)
 
 
 def test_going_back_plans_nothing(place: Path) -> None:

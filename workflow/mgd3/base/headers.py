@@ -35,7 +35,7 @@ _CHUNK = 1 << 22
 # Of files that have a header.
 SUFFIXES = (".safetensors", ".parquet", ".json")
 # At the end of a component, or before its suffix.
-DIGITS = re.compile(rf"[^~]~([0-9a-f]{{{SHORT}}})(?![0-9a-f])")
+_DIGITS = re.compile(rf"[^~]~([0-9a-f]{{{SHORT}}})(?![0-9a-f])")
 # Folders above a file in which its identity may stand: `text_encoder/model.safetensors`.
 _ABOVE = 3
 
@@ -110,11 +110,11 @@ def check_path(path: Path) -> None:
     Raises:
         UserError: it is damaged, is something else, or does not say what it is.
     """
-    if found := DIGITS.search(path.name):
+    if found := _DIGITS.search(path.name):
         check(path, found[1])
         return
     for folder in list(path.absolute().parents)[:_ABOVE]:
-        if found := DIGITS.search(folder.name):
+        if found := _DIGITS.search(folder.name):
             _check_in(folder, path, found[1])
             return
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +11,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..base.errors import UserError, named_paths
-from ..base.headers import DIGITS
 from ..base.identity import Identity, leaf
+from ..data.archives import RECEIPT, archives
 from ..data.imagenet import RESOURCES
 from ..data.registry import SPLITS
 from ..data.splits import WHOLE_SPLIT
@@ -141,6 +140,7 @@ class Layout:
         self.generators = {slug_of(name): name for name in sorted(names)}
         self.ids = Identities(config, self.generators, versions, fingerprints or UserFiles())
         self._made: dict[str, Identity] = {}
+        self._digits: set[str] = set()
         self._sets: dict[str, tuple[str, str, int, int]] = {}
         self.classes = self.ids.classes
 
@@ -151,6 +151,11 @@ class Layout:
     def slug(self, run: Run) -> str | None:
         """A run's generator as it stands in paths."""
         return slug_of(run.generator) if run.generator else None
+
+    def archive(self, dataset: str) -> list[str]:
+        """The receipt of an archive that is fetched whole; none of what comes otherwise."""
+        folder = f"{self.config.cache_dir}/datasets/{dataset}"
+        return [f"{folder}/{RECEIPT}"] if dataset in archives() else []
 
     def index(self, dataset: str) -> str:
         folder = f"{self.config.cache_dir}/indexes"
@@ -249,10 +254,7 @@ class Layout:
     def latent_job(self, digits: str) -> LatentJob:
         """By the digits in its path. Raises UserError for those of another configuration."""
         if digits not in self._latent_jobs:
-            raise UserError(
-                f"latents ~{digits} are not of this configuration",
-                "name a target of this configuration, or give the configuration that made it",
-            )
+            raise _of_another(f"~{digits}, latents,")
         return self._latent_jobs[digits]
 
     @cached_property
@@ -441,6 +443,7 @@ class Layout:
         """The path of an artefact."""
         path = f"{folder}/{leaf(slug, of, suffix)}"
         self._made[path] = of
+        self._digits.add(of.short)
         return path
 
     def identity_of(self, path: str) -> Identity:
@@ -453,22 +456,19 @@ class Layout:
             self.artefacts()
             found = self._find(path)
         if found is None:
-            raise UserError(
-                f"{path} is not of this configuration",
-                "name a target of this configuration, or give the configuration that made it",
-            )
+            raise _of_another(path)
         return found
 
-    def require_own(self, targets: Iterable[str]) -> None:
-        """Refuse targets of another configuration before any job starts; names of rules pass.
+    def require_own(self, digits: str) -> None:
+        """Refuse the digits in a path of another configuration, before any job starts.
 
         Raises:
-            UserError: as `identity_of`.
+            UserError: no artefact of this configuration has them.
         """
-        for target in targets:
-            digits = DIGITS.findall(target)
-            if digits and self.report_id.short not in digits:
-                self.identity_of(os.path.normpath(target))
+        if digits not in self._digits:
+            self.artefacts()
+        if digits not in self._digits:
+            raise _of_another(f"~{digits}")
 
     def _find(self, path: str) -> Identity | None:
         """Files of a folder have one identity."""
@@ -834,6 +834,13 @@ class Layout:
         if not files[name] or (name == "figures" and not self.measures):
             return [_sentence(f"{name} needs {_NEEDS[name]}: add it to `runs`")]
         return files[name]
+
+
+def _of_another(what: str) -> UserError:
+    return UserError(
+        f"{what} is not of this configuration",
+        "name a target of this configuration, or give the configuration that made it",
+    )
 
 
 def _sentence(text: str) -> str:

@@ -71,6 +71,9 @@ class Wiring:
     def flip(self, w: Any) -> list[str]:
         return ["--flip"] if self.layout.datasets[w.dataset].flip else []
 
+    def archive(self, w: Any) -> list[str]:
+        return self.layout.archive(w.dataset)
+
     def index(self, w: Any) -> str:
         return self.layout.index(w.dataset)
 
