@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import shutil
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from mgd3.base.records import record_of
 from mgd3.planning.config import resolve
+from mgd3.stages import VERSIONS
 from workplace import MGD3_RUN, Workplace, own_config, own_images, tiny, tiny_mgd3
 
 # Reports lie in a folder of their own for each configuration, four grids of images among them.
@@ -110,6 +115,68 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
 def test_a_change_plans_what_is_downstream_of_it(finished: Workplace, change: str) -> None:
     config, jobs = CHANGES[change]
     assert finished.planned(config) == jobs
+
+
+# What Snakemake watches by itself: a path is an identity, so our profile has but `mtime`.
+DEFAULT_TRIGGERS = ("--rerun-triggers", "code", "input", "mtime", "params", "software-env")
+
+
+def test_snakemakes_own_triggers_plan_no_less(finished: Workplace) -> None:
+    config, jobs = CHANGES["t_sg"]
+    planned = finished.planned(config, *DEFAULT_TRIGGERS)
+    assert {rule: planned.get(rule, 0) >= count for rule, count in jobs.items()} == dict.fromkeys(
+        jobs, True
+    )
+    assert finished.planned(tiny(), *DEFAULT_TRIGGERS) == {}
+
+
+def test_results_outlive_their_times_and_snakemakes_own_notes(again: Workplace) -> None:
+    """As in a clone to which `cp -r` brought them: each file has the time of its copying."""
+    shutil.rmtree(again.path / ".snakemake")
+    files = sorted(path for path in (again.path / "results").rglob("*") if path.is_file())
+    for path, age in zip(files, Random(0).sample(range(len(files)), len(files)), strict=True):
+        os.utime(path, (time.time() - age,) * 2)
+    status, output = again.snakemake(tiny(), "--dry-run")
+    assert status == 0 and "Nothing to be done" in output, output
+    # What is trained again is another one, whose readers are made again.
+    tables = {rule: count for rule, count in REPORT.items() if rule != "view"}
+    (generator,) = again.paths(tiny(), "train_generator")
+    assert again.planned(tiny(), "--forcerun", f"{generator}/model_index.json") == {
+        **tables, "train_generator": 1, "sample": 4, "collect": 2, "evaluate": 2, "grid": 2,
+    }  # fmt: skip
+    # And so is what was made of another one, whatever the times say.
+    record = record_of(again.path / mgd3_block(again, tiny()))
+    weights = hashlib.sha256(
+        (again.path / generator / "transformer/diffusion_pytorch_model.safetensors").read_bytes()
+    ).hexdigest()
+    assert weights in record.read_text()
+    record.write_text(record.read_text().replace(weights, 64 * "0"))
+    assert again.planned(tiny()) == {**tables, **MADE, "sample": 1, "grid": 1}
+
+
+def test_a_raised_stage_takes_nothing_old_from_a_cache_that_clones_share(
+    finished: Workplace, fresh: Workplace
+) -> None:
+    shared = tiny(cache_dir=str(finished.path / "results/cache"))
+    below = {"modes": 2, "sample": 8, "collect": 4, "evaluate": 4, **REPORT}
+    assert fresh.planned(shared) == below
+    version = VERSIONS["latents"]
+    line = "class Latents(Job, version={}"
+    fresh.edit("workflow/mgd3/stages/generators.py", line.format(version), line.format(version + 1))
+    assert fresh.planned(shared) == {"latents": 1, **below}
+
+
+def test_other_images_of_equal_size_and_time_are_another_data_set(fresh: Workplace) -> None:
+    root = fresh.path / "own images"
+    own_images(root, {"one": 30, "two": 30})
+    whole = fresh.run(own_config())
+    assert whole["evaluate"] == 1 and fresh.planned(own_config()) == {}
+    for path in (root / "train/two").iterdir():
+        state, data = path.stat(), bytearray(path.read_bytes())
+        data[-20] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert fresh.planned(own_config()) == whole
 
 
 def test_metrics_measure_every_run_and_make_nothing_else_again(again: Workplace) -> None:

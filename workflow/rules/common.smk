@@ -15,6 +15,7 @@ from mgd3.planning.layout import ANY_DATASET, FLIPS, SPACES, Layout
 from mgd3.planning.notes import notes
 from mgd3.planning.overrides import PLAN, reread
 from mgd3.planning.reading import require_strict
+from mgd3.planning.times import put_right
 from mgd3.planning.user_files import UserFiles
 from mgd3.planning.why import changes
 from mgd3.planning.wiring import Wiring, compact, labels_of, rows_of
@@ -35,7 +36,7 @@ try:
     FOUND = UserFiles(plan=None if PLANNING else config.get(PLAN))
     LAYOUT = Layout(CONFIG, Path(workflow.basedir), VERSIONS, FOUND)
     if PLANNING:
-        for change in changes(LAYOUT):
+        for change in [*put_right(LAYOUT), *changes(LAYOUT)]:
             print(f"note: {change}", file=sys.stderr)
 except UserError as error:
     raise WorkflowError(str(error)) from None

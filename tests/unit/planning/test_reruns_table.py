@@ -343,7 +343,9 @@ def page() -> Iterator[str]:
         "is done again where its settings, its inputs, its code's version or the files that it "
         "reads are others, and nowhere else. Before each change three rows (`random`, `nearest`, "
         "`mgd3`) of a data set of one's own with a small generator trained on it were finished. "
-        "`reports` are all tables and pictures together, of which Snakemake counts each."
+        "`reports` are all tables and pictures together, of which Snakemake counts each. Only "
+        "below a training do times count, since what is trained again has other bytes: by the "
+        "hashes in the records a plan first puts right what `cp -r` did to them."
     )
     yield ""
     yield "| change | jobs made anew |"
