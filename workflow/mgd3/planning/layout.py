@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, named_paths
@@ -471,9 +471,12 @@ class Layout:
             raise _of_another(f"~{digits}")
 
     def _find(self, path: str) -> Identity | None:
-        """Files of a folder have one identity."""
-        above = map(str, itertools.islice(PurePath(path).parents, _DEEPEST))
-        return next((self._made[at] for at in (path, *above) if at in self._made), None)
+        """Files of a folder have one identity. Asked for by every input of every job."""
+        for _ in range(_DEEPEST + 1):
+            if (of := self._made.get(path)) is not None:
+                return of
+            path = path.rpartition("/")[0]
+        return None
 
     def keeps_time(self, path: str) -> bool:
         """Whether the time of an input counts: it is, or comes of, something that is trained here,
