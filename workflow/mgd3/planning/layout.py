@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, named_paths
-from ..base.identity import Identity, leaf
+from ..base.identity import Identity, leaf, slug_in
 from ..data.archives import RECEIPT, archives
 from ..data.imagenet import RESOURCES
 from ..data.registry import SPLITS
@@ -774,7 +774,7 @@ class Layout:
         """The modes of a run as images."""
         modes = Path(self.modes(dataset, self.runs[run], ipc, gen))
         of = self.ids.decoded_modes(dataset, run, ipc, gen, SHOWN_CLASSES)
-        slug = modes.stem.partition("~")[0]
+        slug = slug_in(modes.stem)
         folder = f"results/{dataset}/decoded/{modes.parent.parent.name}/{modes.parent.name}"
         return self._at(folder, slug, of, ".safetensors")
 
