@@ -180,8 +180,10 @@ class Run:
             job.wait(after)
         except psutil.TimeoutExpired:
             with suppress(psutil.NoSuchProcess):
-                job.kill()
-                return True
+                # One that has ended and waits for its driver to notice cannot be killed any more.
+                if job.status() != psutil.STATUS_ZOMBIE:
+                    job.kill()
+                    return True
         return False
 
     def group(self) -> list[psutil.Process]:
