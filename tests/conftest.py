@@ -22,7 +22,8 @@ _NUMERIC = frozenset(
     f"test_{name}.py"
     for name in (
         "augment", "d4m", "dc", "dsa", "evaluate_stage", "finetuning", "generator_training",
-        "generators", "golden", "guidance", "ldm", "manifold", "matching", "minmax", "modes",
+        "generators", "golden", "guidance", "ldm", "lite0", "manifold", "matching", "minmax",
+        "modes",
         "pipelines", "priors", "resampling", "sampling", "sre2l", "stable_diffusion", "synthesis",
         "teachers", "training", "trajectories",
     )

@@ -60,4 +60,4 @@ def load_teacher(
             f"{protocol.name!r} has {protocol.size} px",
             f"use the teacher {protocol.teacher!r}",
         )
-    return teacher.slice(classes)
+    return teacher.slice(classes).normalised_with(protocol.mean, protocol.std)

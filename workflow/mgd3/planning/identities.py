@@ -314,7 +314,7 @@ class Identities:
     @_once
     def teacher(self, trained_on: str, teacher: str) -> Identity:
         if trained_on == IMAGENET:
-            recipe = {"weights": TEACHERS[teacher].pretrained}
+            recipe = {"weights": TEACHERS[teacher].settings()["pretrained"]}
             return self._make("fetch_teacher", owners=[_owner("teacher", teacher)], settings=recipe)
         return self._trained_teacher(trained_on, teacher, ("test", "validation"))
 

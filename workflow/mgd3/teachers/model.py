@@ -32,6 +32,7 @@ class Teacher:
         mean, std: of the normalisation of images in [0, 1], per channel.
         digest: SHA-256 of the file of weights.
         rows: which logits are used, in order; None for all.
+        given: mean and std of the images that it is handed, where they are not its own.
     """
 
     model: nn.Module
@@ -41,20 +42,36 @@ class Teacher:
     std: tuple[float, float, float]
     digest: str
     rows: Tensor | None = None
+    given: tuple[Sequence[float], Sequence[float]] | None = None
+
+    def normalised_with(self, mean: Sequence[float], std: Sequence[float]) -> Teacher:
+        """The same teacher for images that are normalised with this mean and deviation."""
+        own = (tuple(mean), tuple(std)) == (self.mean, self.std)
+        return replace(self, given=None if own else (tuple(mean), tuple(std)))
+
+    def _own(self, images: Tensor) -> Tensor:
+        """Images as it was trained on them."""
+        if self.given is None:
+            return images
+        own_mean, own_std, mean, std = (
+            images.new_tensor(values)[:, None, None]
+            for values in (self.mean, self.std, *self.given)
+        )
+        return images * (std / own_std) + (mean - own_mean) / own_std
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of normalised float images [N, 3, S, S], without gradients of its own
         weights; gradients flow to the images where they ask for them.
         """
-        return self._chosen(self.model(images))
+        return self._chosen(self.model(self._own(images)))
 
     def features(self, images: Tensor) -> Tensor:
         """What the last linear layer is given, [N, D], of normalised float images [N, 3, S, S]."""
-        return features(self.model, images)
+        return features(self.model, self._own(images))
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features [N, D] and logits [N, classes] in one pass."""
-        found, logits = features_and_output(self.model, images)
+        found, logits = features_and_output(self.model, self._own(images))
         return found, self._chosen(logits)
 
     def _chosen(self, logits: Tensor) -> Tensor:
