@@ -10,12 +10,14 @@ import pandas as pd
 
 from ...data.splits import ipc_text
 from ..sizes import size_note
-from ..statistics import LEVEL, REPLICATES, excludes_zero
+from ..statistics import LEVEL, REPLICATES
 from .paper import ON_ANOTHER
 from .results import CONTROL
 
 NONE = "n/a"
 ABSENT = "–"
+# Of a row that is the highest of its place, or cannot be told from it.
+HIGHEST = "°"
 _WIDTH = 120
 _COLUMNS = (
     *("n", "labels", "best", "paper", "best − paper", "reported", "last", "σ sets/trainings"),
@@ -70,13 +72,14 @@ def spread(mean, std) -> str:
 
 
 def gain(row: pd.Series, figure: str = "last") -> str:
-    """`+1.20 [+0.35, +2.04] *`, the star when the interval excludes 0."""
+    """`+1.20 [+0.35, +2.04] *`, the star when the adjusted p-value says that it is not 0."""
     mean, low, high = (row[f"gain_{figure}{s}"] for s in ("", "_low", "_high"))
     if figure != CONTROL and row.reference == row.run:
         return "reference"
     if _missing(mean):
         return NONE
-    star = " *" if excludes_zero(low, high) else ""
+    adjusted = row[f"gain_{figure}_holm"]
+    star = " *" if not _missing(adjusted) and adjusted < 1 - LEVEL else ""
     pairs = row[f"gain_{figure}_n"]
     fewer = f" (n = {int(pairs)})" if pairs != row.n else ""
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]{star}{fewer}"
@@ -108,6 +111,8 @@ def _cells(row: pd.Series, columns: Sequence[str]) -> list[str]:
         "over random (last)": gain(row, CONTROL),
         **{f: spread(row[f"{f}_mean"], row[f"{f}_std"]) for f in ("last", "best", "selected")},
     }
+    if row.like_highest is True or row.like_highest == 1:
+        text["last"] += f" {HIGHEST}"
     return [text[c] for c in columns]
 
 
@@ -199,20 +204,20 @@ def notes(results: pd.DataFrame) -> list[str]:
         said.append(
             f"Paired difference of `last` to {named}, in percentage points, with "
             "the same generation and training seeds and the same test images, and its "
-            f"{LEVEL * 100:.0f} % percentile interval (two-way bootstrap over seed pairs and "
-            f"test images, {REPLICATES:,} replicates). * marks an interval that excludes 0."
+            f"{LEVEL * 100:.0f} % interval: the wider of a two-way bootstrap over seed pairs and "
+            f"test images ({REPLICATES:,} replicates) and Student's t over generation seeds. "
+            f"* marks a difference that is not 0 at {100 - LEVEL * 100:.0f} % after Holm's "
+            f"adjustment for {_comparisons(gained)}."
+        )
+        said.append(
+            f"{HIGHEST} marks the highest `last` of each data set, IPC and network, and the rows "
+            "that cannot be told from it (paired and adjusted likewise): none of these is the best."
         )
         seed_pairs = gained.gain_last_n.where(over[gained.index], gained.gain_random_n)
         if (seed_pairs == 1).any():
             said.append(
                 "With one seed pair an interval speaks of the test images only: it says nothing "
                 "about other seeds."
-            )
-        drawn = gained.n_generations.where(~gained.deterministic.astype(bool), seed_pairs)
-        if ((drawn < 6) & (seed_pairs > 1)).any():
-            said.append(
-                "Few generations make an interval too narrow where many test images leave them as "
-                "the main source of chance: with 3 it covered 85 % in a simulation, with 10 93 %."
             )
     if over.any():
         names = dict(zip(results.run, results.label, strict=True))
@@ -276,6 +281,13 @@ def _size_notes(results: pd.DataFrame) -> list[str]:
     return [f"{note[0].upper()}{note[1:]}." for note in told if note]
 
 
+def _comparisons(gained: pd.DataFrame) -> str:
+    """How many comparisons a star is adjusted for."""
+    counts = sorted({int(n) for f in ("last", CONTROL) for n in gained[f"gain_{f}_of"].dropna()})
+    number = " or ".join(map(str, counts))
+    return f"{number} comparison{'s' if counts != [1] else ''} with one reference"
+
+
 def markdown(results: pd.DataFrame, title: str) -> str:
     """GitHub-flavoured Markdown, columns aligned in the source too."""
     out = [f"# {title}", ""]
@@ -325,6 +337,7 @@ _TEX = {
     "×": r"$\times$",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
+    HIGHEST: r"$^{\circ}$",
     "–": "--",
     "−": "$-$",
     "*": r"$^{*}$",

@@ -12,7 +12,7 @@ from ...data.splits import WHOLE_SPLIT
 from ...evaluation.protocols import PROTOCOLS
 from ...generators.registry import GENERATORS
 from ...networks.names import NETWORKS
-from ..statistics import DDOF, REPLICATES, Gain, summarise, variance_components
+from ..statistics import DDOF, LEVEL, REPLICATES, Gain, holm, summarise, variance_components
 from .pairing import gain_between, pairs_of, settings_of
 from .paper import ON_ANOTHER, PaperFigure, PaperKey, paper_key, published
 from .scores import FIGURES, KEY, PAIR, Predictions
@@ -55,7 +55,9 @@ def make_tables(
         first with the same sampler, CFG and steps, else the first. A method without a generator is
         compared with the first listed of all. It is the run's own slug where that is the reference.
         `gain_last` and `gain_best` are over it; `gain_random` is of the last evaluation, over the
-        first listed run of `random`.
+        first listed run of `random`. A `_p` is not adjusted, a `_holm` is, for all rows of a
+        protocol and network with the same reference. `like_highest`: the row's last accuracy is the
+        highest of its place, or cannot be told from that.
 
     Raises:
         UserError: no listed run has scores, or predictions are missing or do not fit.
@@ -87,6 +89,8 @@ def make_tables(
             key = paper_key(row["method"], row["run"], row.get("generator"), settings_of(cell))
             record |= _printed(record, paper, reported, key)
             table.append(record)
+        _mark_highest(table[len(table) - len(here) :], place, predictions, replicates)
+    _adjust(table)
     frame = pd.DataFrame([dict.fromkeys(COLUMNS) | record for record in table], columns=COLUMNS)
     return _with_cross_means(frame, paper, reported, scores)
 
@@ -94,7 +98,8 @@ def make_tables(
 def _columns() -> list[str]:
     spread = [f"{f}_{s}" for f in FIGURES for s in ("mean", "std", "n")]
     checked = [f"validation_{c}" for c in spread]
-    gains = [f"gain_{f}{s}" for f in (*GAIN_FIGURES, CONTROL) for s in ("", "_low", "_high", "_n")]
+    of_gain = ("", "_low", "_high", "_n", "_p", "_holm", "_of")
+    gains = [f"gain_{f}{s}" for f in (*GAIN_FIGURES, CONTROL) for s in of_gain]
     parts = ("generation", "training", "clipped")
     variances = [f"variance_{f}_{p}" for f in GAIN_FIGURES for p in parts]
     return [
@@ -103,7 +108,7 @@ def _columns() -> list[str]:
         *("num_classes", "n_train", "n_test", "n_validation", "image_size"),
         *spread,
         *checked,
-        *("reference", *gains),
+        *("reference", *gains, "like_highest"),
         *variances,
         *("paper_mean", "paper_std", "paper_table", "paper_printed", "paper_note"),
         *(f"reported_{c}" for c in ("mean", "std", "source", "printed", "note")),
@@ -224,7 +229,42 @@ def _gain_columns(name: str, gain: Gain | None) -> dict[str, Any]:
         f"gain_{name}_low": gain.low if gain else None,
         f"gain_{name}_high": gain.high if gain else None,
         f"gain_{name}_n": gain.n if gain else 0,
+        f"gain_{name}_p": gain.p if gain else None,
     }
+
+
+def _adjust(table: Sequence[dict[str, Any]]) -> None:
+    """Holm's adjustment of the gains of a table: over rows with the same reference."""
+    for figure in (*GAIN_FIGURES, CONTROL):
+        families: dict[tuple, list[dict[str, Any]]] = {}
+        for record in table:
+            if record.get(f"gain_{figure}_p") is not None:
+                rival = CONTROL if figure == CONTROL else record["reference"]
+                key = (record["protocol"], record["network"], rival)
+                families.setdefault(key, []).append(record)
+        for rows in families.values():
+            adjusted = holm([row[f"gain_{figure}_p"] for row in rows])
+            for row, p in zip(rows, adjusted, strict=True):
+                row[f"gain_{figure}_holm"], row[f"gain_{figure}_of"] = p, len(rows)
+
+
+def _mark_highest(
+    rows: Sequence[dict[str, Any]],
+    place: Mapping[str, pd.DataFrame],
+    predictions: Predictions,
+    replicates: int,
+) -> None:
+    """Set `like_highest` of the rows of one place."""
+    highest = max(rows, key=lambda row: row["last_mean"])
+    others = [row for row in rows if row is not highest]
+    gains = [
+        gain_between("last", place[row["run"]], place[highest["run"]], predictions, replicates)
+        for row in others
+    ]
+    told = holm([gain.p if gain else None for gain in gains])
+    highest["like_highest"] = True
+    for row, p in zip(others, told, strict=True):
+        row["like_highest"] = p is None or p >= 1 - LEVEL
 
 
 def _printed(
