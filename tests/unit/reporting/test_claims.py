@@ -205,7 +205,7 @@ def _three(scores: Scores, guided=0.8, unguided=0.7, **place) -> list[dict]:
 
 
 def test_verdicts_follow_the_interval(ledger, scores):
-    table = _judged(ledger, scores, _three(scores))
+    table = _judged(ledger, scores, _three(scores, n_test=4000))
     raw = load_scores(scores.files).groupby("run")["last"].mean()
     for claim, over in (("over-unguided", "unguided_mnist-dit"), ("over-random", "random")):
         (row,) = _made(table, claim).to_dict("records")
@@ -487,7 +487,7 @@ def test_paired_difference_agrees_with_a_loop():
 
 
 def test_the_stage_writes_csv_and_markdown_alike(tmp_path, scores, ledger):
-    rows = _three(scores)
+    rows = _three(scores, n_test=4000)
     rows[2]["label"] = "MGD3 | <b>*"
     costs = tmp_path / "cost.csv"
     costs.write_text(",".join(COST_COLUMNS) + "\n", encoding="utf-8")

@@ -132,26 +132,25 @@ def test_students_t_is_over_generations():
     assert gain.p == pytest.approx(t.pvalue)
 
 
-@pytest.mark.parametrize("generations", [3, 5])
-def test_a_gain_of_nothing_is_seldom_starred(generations):
-    """10,000 test images and generations that differ by 1.5 points: the bootstrap alone errs in
-    17 % of cases with 3 generations, and in 8 % with 5."""
-    rng = np.random.default_rng(generations)
-    trials, images = 400, 10_000
+def test_a_gain_of_nothing_is_seldom_starred():
+    """3 generations that differ by 1.5 points and 10,000 test images: the bootstrap alone errs in
+    17 % of cases."""
+    rng = np.random.default_rng(3)
+    trials, images, generations = 300, 10_000, range(3)
     wrong, alone = 0, 0
     for _ in range(trials):
         run, reference = (
-            rng.random((generations, images)) < 0.8 + rng.normal(0, 0.015, (generations, 1))
+            rng.random((3, images), dtype=np.float32) < 0.8 + rng.normal(0, 0.015, (3, 1))
             for _ in range(2)
         )
-        gain = paired_gain(run, reference, range(generations), seed=0, replicates=1000)
+        gain = paired_gain(run, reference, generations, seed=0, replicates=1000)
         wrong += gain.p < 0.05
         assert (gain.p < 0.05) == excludes_zero(gain.low, gain.high) or abs(gain.p - 0.05) < 0.02
         difference = run.astype(np.int8) - reference.astype(np.int8)
-        drawn = two_way_bootstrap(difference, range(generations), seed=0, replicates=1000)
+        drawn = two_way_bootstrap(difference, generations, seed=0, replicates=1000)
         alone += excludes_zero(*np.quantile(drawn, [0.025, 0.975]))
     assert wrong / trials <= 0.06
-    assert alone / trials > 0.06, "so the test can tell"
+    assert alone / trials > 0.1, "so the test can tell"
 
 
 def test_holm_adjusts_by_rank():
