@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fake_imagenet import make_imagenet
 from mgd3.data.imagenet import subsets
 from workplace import Workplace, tiny
 
@@ -93,3 +94,50 @@ def test_imagenets_teacher_is_fetched_and_a_subsets_is_trained(fresh, tmp_path):
     config["evaluation"][0]["protocol"] = "soft"
     jobs = fresh.planned(config)
     assert jobs["train_teacher"] == 1 and "fetch_teacher" not in jobs
+
+
+NAMED = {"fish": "n01440764", "dog": "n02102040"}
+
+
+def test_a_network_from_a_package_serves_a_folder_whose_classes_have_wnids(fresh, tmp_path):
+    """One knowledge of ImageNet for the protocol, for selection and for the judge: fetched once."""
+    config = _own_photographs(tmp_path)
+    jobs = fresh.planned(config)
+    assert jobs["fetch_teacher"] == 1 and "train_teacher" not in jobs
+    (tmp_path / "classes.tsv").write_text("class\twnid\nfish\tn01440764\ndog\tnew\n")
+    status, output = fresh.snakemake(config, "--dry-run")
+    assert status != 0
+    assert "class 'dog' of 'mine' has no wnid" in output
+    # Features need no names.
+    config["runs"], config["evaluation"] = config["runs"][:1], tiny()["evaluation"]
+    assert fresh.planned(config)["fetch_teacher"] == 1
+
+
+@pytest.mark.slow
+def test_its_labels_and_choices_reach_the_table(fresh, tmp_path):
+    fresh.edit("workflow/mgd3/evaluation/protocols/soft.py", "(), beyond=300", "(), beyond=2")
+    jobs = fresh.run(_own_photographs(tmp_path))
+    assert jobs["evaluate"] == 3
+    table = pd.read_csv(fresh.path / "results/reports/tiny/tables/results.csv")
+    assert set(table.method) == {"random", "herding", "rded"}
+    (card,) = (fresh.path / "results/cache/teachers/imagenet1k").glob("*/teacher.json")
+    assert json.loads(card.read_text())["mean"] == [0.5, 0.5, 0.5]
+
+
+def _own_photographs(folder):
+    make_imagenet(folder, list(NAMED.values()), train=8)
+    for name, wnid in NAMED.items():
+        for split in ("train", "val"):
+            (folder / split / wnid).rename(folder / split / name)
+    rows = "".join(f"{name}\t{wnid}\n" for name, wnid in NAMED.items())
+    (folder / "classes.tsv").write_text(f"class\twnid\n{rows}")
+    own = {"teacher": "efficientnet-lite0"}
+    return tiny(
+        datasets=[
+            {"name": "mine", "root": str(folder), "classes": str(folder / "classes.tsv"),
+             "validation_fraction": 0.2}
+        ],
+        runs=[{"method": "herding", **own}, {"method": "random"}, {"method": "rded", **own}],
+        ipc=[1],
+        evaluation=[{"protocol": "soft-lite0", "networks": ["resnet18"]}],
+    )  # fmt: skip

@@ -57,7 +57,7 @@ def no_files(monkeypatch, teacher):
 
 def recovery(teacher, **changes):
     settings = {"seed": 0, "flip": True, "iterations": 8, "learning_rate": 0.1, "bn_weight": 0.01}
-    return Recovery(teacher, CLASSES, 2, **{**settings, **changes})
+    return Recovery(teacher, CLASSES, CLASSES, 2, **{**settings, **changes})
 
 
 # The loss
@@ -96,9 +96,10 @@ def test_the_loss_is_cross_entropy_and_the_weighted_distances(teacher):
 
 
 def test_labels_are_the_teacher_s_own(teacher):
-    """Classes that are some of the teacher's, in another order: all of its logits count."""
+    """Classes that are some of the teacher's, in another order and otherwise called: all of its
+    logits count."""
     of_two = Recovery(
-        teacher, ["digit-3", "digit-1"], 1, seed=0, flip=False, iterations=1,
+        teacher, ["a", "b"], ["digit-3", "digit-1"], 1, seed=0, flip=False, iterations=1,
         learning_rate=0.1, bn_weight=0.0,
     )  # fmt: skip
     x = torch.randn(2, 3, 32, 32)

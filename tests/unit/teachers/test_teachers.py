@@ -16,7 +16,7 @@ from mgd3.base.artifacts import save_tensors, sha256_of
 from mgd3.base.errors import UserError
 from mgd3.base.threads import PREPARING_THREADS, processor
 from mgd3.cli import parse
-from mgd3.teachers import TEACHERS, get_teacher, pretrained, training
+from mgd3.teachers import TEACHERS, Weights, get_teacher, pretrained, training
 
 CLASSES = ["n01", "n02", "n03"]
 # At the recipe's own rate so few steps lead anywhere, by the rounding of the processor.
@@ -182,8 +182,8 @@ def server(tmp_path, monkeypatch):
     torch.save(state, path)
     named = path.with_name(f"resnet18-{sha256_of(path)[:8]}.pth")
     path.rename(named)
-    monkeypatch.setitem(TEACHERS, "resnet18", replace(TEACHERS["resnet18"], pretrained=named.name))
-    monkeypatch.setitem(pretrained._DOCUMENTED, named.name, 69.758)
+    weights = Weights(named.name, sha256_of(named)[:8], accuracy=69.758)
+    monkeypatch.setitem(TEACHERS, "resnet18", replace(TEACHERS["resnet18"], pretrained=weights))
     return named, state
 
 
@@ -206,7 +206,8 @@ def test_torchvisions_weights_become_a_teacher(server, tmp_path):
 
 
 def test_the_published_weights_are_pinned():
-    assert TEACHERS["resnet18"].pretrained == "resnet18-f37072fd.pth"
+    weights = TEACHERS["resnet18"].pretrained
+    assert (weights.file, weights.sha256) == ("resnet18-f37072fd.pth", "f37072fd")
     assert pretrained.URL == "https://download.pytorch.org/models/"
 
 

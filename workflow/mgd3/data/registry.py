@@ -117,6 +117,24 @@ class Dataset:
         """What the index depends on."""
         return {"size": self.size, "validation_fraction": self.validation_fraction}
 
+    def wnids(self, classes: Sequence[str], who: str) -> list[str]:
+        """What classes are called in ImageNet-1K.
+
+        Args:
+            who: needs to know, for the message: "the protocol 'soft' has a teacher of".
+
+        Raises:
+            UserError: one has no wnid.
+        """
+        known = {name: m.wnid for name in classes if (m := self.meanings.get(name))}
+        if missing := [name for name in classes if known.get(name) is None]:
+            raise UserError(
+                f"{who} ImageNet's classes, and class {missing[0]!r} of {self.name!r} has no wnid",
+                "name it in the data set's `classes` file, or choose a teacher that is trained on "
+                "the data set itself",
+            )
+        return [known[name] for name in classes]
+
     def preflight(self, most_ipc: int) -> None:
         """Raise UserError for what can be seen wrong in a moment, before any job starts."""
         self.source.preflight(most_ipc, self.validation_fraction)

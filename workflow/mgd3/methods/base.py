@@ -127,6 +127,7 @@ class MethodSettings(Settings):
         mirrors: whether its images depend on whether mirrored images keep their class (`flip`).
         distils: whether it makes images. One that does not has networks trained on the whole train
             split, and IPC does not enter.
+        asks_for_classes: whether its teacher must know the classes, and not have features alone.
         together: classes, one after another in the data set's order, whose images depend on each
             other. A sampling job has whole groups of as many.
     """
@@ -137,6 +138,7 @@ class MethodSettings(Settings):
     deterministic: ClassVar[bool | Mapping[str, Any]] = False
     mirrors: ClassVar[bool] = True
     distils: ClassVar[bool] = True
+    asks_for_classes: ClassVar[bool] = False
     together: ClassVar[int] = 1
 
     @classmethod

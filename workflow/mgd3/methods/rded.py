@@ -20,6 +20,7 @@ class Settings(MethodSettings):
     label: ClassVar = "RDED mosaics"
     mirrors: ClassVar = False
     needs: ClassVar = ("teacher",)
+    asks_for_classes: ClassVar = True
     teacher: Teacher = "resnet18"
     candidates: Annotated[
         Count, Setting("real images of a class that crops are taken from; at least 4 ipc are")

@@ -20,6 +20,7 @@ class Settings(MethodSettings):
 
     label: ClassVar = "SRe2L"
     needs: ClassVar = ("teacher",)
+    asks_for_classes: ClassVar = True
     together: ClassVar = 100
     teacher: Teacher = "resnet18"
     iterations: Iterations = 4_000

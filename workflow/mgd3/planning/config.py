@@ -19,6 +19,7 @@ from ..generators.conditions import require_conditions
 from ..generators.registry import get_generator, slug_of
 from ..methods import external, get_method
 from ..networks.names import TIMM, get_network
+from ..teachers import names_for
 from .overrides import applied
 from .reading import read_configs
 from .schema import TuningChoice, as_list, check, schema
@@ -172,6 +173,8 @@ def resolve(raw: Mapping[str, Any]) -> Config:
         for dataset in datasets:
             if run.settings.get("network"):
                 get_network(run.settings["network"], run.settings["size"] or dataset.size)
+            if get_method(run.method).asks_for_classes:
+                names_for(run.settings["teacher"], dataset, dataset.source.classes())
     for entry in raw["evaluation"]:
         protocol = get_protocol(entry["protocol"])
         for network in entry["networks"]:

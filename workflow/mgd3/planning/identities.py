@@ -24,7 +24,7 @@ from ..discovery import DISCOVERIES
 from ..evaluation.protocols import SoftProtocol, get_protocol
 from ..generators.registry import GENERATORS, VAE_FILES, GeneratorEntry, get_generator, slug_of
 from ..methods import METHODS, external
-from ..teachers import IMAGENET, TEACHERS
+from ..teachers import IMAGENET, TEACHERS, trained_on
 from .config import Config, Run
 from .owners import OWNERS, owner_version
 from .tuning import Tuning, tunings
@@ -363,7 +363,8 @@ class Identities:
         if "modes" in method.needs:
             inputs["modes"] = self.modes_of(dataset, run, ipc, gen)
         if "teacher" in method.needs:
-            inputs["teacher"] = self.teacher(dataset, run.settings["teacher"])
+            teacher = run.settings["teacher"]
+            inputs["teacher"] = self.teacher(trained_on(teacher, dataset), teacher)
         settings = self._canonical(run.slug, run)
         if run.method == "external":
             folder = expanded(settings.pop("path"))
@@ -424,7 +425,7 @@ class Identities:
     def labels(self, dataset: str, run: str, ipc: int, gen: int, protocol: str) -> Identity:
         """A distilled set's stored labels, all parts."""
         entry = get_protocol(protocol)
-        trained_on = entry.teacher_data or dataset
+        seen = entry.teacher_data or dataset
         return self._make(
             "relabel",
             owners=[_owner("protocol", protocol)],
@@ -436,7 +437,7 @@ class Identities:
             },
             inputs={
                 "set": self.training_set(dataset, run, ipc, gen, entry.pixels),
-                "teacher": self.teacher(trained_on, entry.teacher),
+                "teacher": self.teacher(seen, entry.teacher),
             },
         )
 

@@ -22,7 +22,7 @@ from ..generators.folder import vae_files
 from ..generators.registry import GeneratorEntry, get_generator, slug_of
 from ..methods import METHODS
 from ..reporting.sweeps import SWEPT_FIGURES, curves
-from ..teachers import TEACHER_FILES, TEACHERS
+from ..teachers import TEACHER_FILES, TEACHERS, names_for, trained_on
 from .config import Config, Run
 from .identities import Fingerprints, Identities, blocks, first_with
 from .tuning import Tuning
@@ -514,7 +514,8 @@ class Layout:
     def _of_run(self, dataset: str, run: Run, ipc: int, gen: int) -> None:
         method = METHODS[run.method]
         if "teacher" in method.needs:
-            self._teacher(dataset, run.settings["teacher"])
+            teacher = run.settings["teacher"]
+            self._teacher(trained_on(teacher, dataset), teacher)
         if "modes" in method.needs:
             self.modes(dataset, run, ipc, gen)
         if not method.distils:
@@ -576,9 +577,19 @@ class Layout:
                 return Judge(protocol.teacher_data or dataset, protocol.teacher, names)
         for run in self.config.runs:
             if "teacher" in METHODS[run.method].needs:
-                return Judge(dataset, run.settings["teacher"])
+                return self._own_judge(dataset, run.settings["teacher"])
         small = self.datasets[dataset].size <= TEACHERS[_SMALL_TEACHER].size
         return Judge(dataset, _SMALL_TEACHER) if small else None
+
+    def _own_judge(self, dataset: str, teacher: str) -> Judge | None:
+        """A teacher that a run has; none where that has no names for the classes."""
+        classes = self.classes[dataset]
+        try:
+            names = names_for(teacher, self.datasets[dataset], classes)
+        except UserError:
+            return None
+        seen = trained_on(teacher, dataset)
+        return Judge(seen, teacher, None if names == classes else names)
 
     def verdicts(self, dataset: str, ipc: int, gen: int) -> list[str]:
         """A teacher's judgement of every run's distilled set; none where there is no teacher."""

@@ -18,7 +18,7 @@ from typing import Any
 from ..base.errors import UserError
 from ..evaluation.protocols import SoftProtocol, get_protocol
 from ..methods import get_method
-from ..teachers import IMAGENET
+from ..teachers import IMAGENET, TEACHERS
 from .config import Config, Run, resolve_run
 from .schema import tunable
 
@@ -130,7 +130,14 @@ def _tuning(config: Config, choice: dict[str, Any]) -> Tuning:
     _require_fresh(config, rungs)
     of_imagenet = dataset.origin == "imagenet"
     teacher = choice.get("teacher", "resnet18" if of_imagenet else "conv3-32")
-    fetched = of_imagenet and teacher == "resnet18"
+    recipe = TEACHERS[teacher]
+    fetched = recipe.ready or (of_imagenet and recipe.pretrained is not None)
+    if fetched and not of_imagenet:
+        raise UserError(
+            f"tuning: the teacher {teacher!r} knows ImageNet's classes, and {dataset.name!r} is no "
+            "part of it",
+            "choose one that is trained on the data set itself: conv3-32",
+        )
     tuned = {
         "ipc": choice.get("ipc", config.ipc[0]),
         "points": points,

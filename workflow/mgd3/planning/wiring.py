@@ -15,7 +15,7 @@ from typing import Any
 from ..evaluation.protocols import SoftProtocol, get_protocol
 from ..generators.registry import get_generator
 from ..methods import METHODS
-from ..teachers import TEACHERS
+from ..teachers import TEACHERS, trained_on
 from .config import Run
 from .layout import FLIPS, SHOWN_CLASSES, TRACED_CLASSES, Layout, Space
 from .tuning import Tuning
@@ -163,7 +163,8 @@ class Wiring:
     def teacher_of_run(self, w: Any) -> list[str]:
         if "teacher" not in self._needs(w):
             return []
-        return self.layout.files_of_teacher(w.dataset, self.run(w).settings["teacher"])
+        teacher = self.run(w).settings["teacher"]
+        return self.layout.files_of_teacher(trained_on(teacher, w.dataset), teacher)
 
     def teacher_option(self, w: Any) -> list[str]:
         return _option("--teacher-folder", _folder(self.teacher_of_run(w)))

@@ -5,6 +5,7 @@ Importable without torch. A teacher is a folder of `TEACHER_FILES`; `load` reads
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from ..networks.names import IMAGENET_MEAN, IMAGENET_STD
 if TYPE_CHECKING:
     import torch
 
+    from ..data.registry import Dataset
     from .model import Teacher
 
 VERSION = 1
@@ -81,6 +83,11 @@ class TeacherRecipe:
     version: int = field(default=1, repr=False)
 
     @property
+    def ready(self) -> bool:
+        """Whether it is never trained here: it has the weights for ImageNet-1K and no others."""
+        return not self.steps
+
+    @property
     def train_pixels(self) -> str:
         return str(self.test_resize)
 
@@ -139,6 +146,22 @@ def get_teacher(name: str) -> TeacherRecipe:
     if name not in TEACHERS:
         raise UserError(f"unknown teacher {name!r}", did_you_mean(name, TEACHERS))
     return TEACHERS[name]
+
+
+def trained_on(teacher: str, dataset: str) -> str:
+    """The data set that a teacher has seen where it serves another."""
+    return IMAGENET if get_teacher(teacher).ready else dataset
+
+
+def names_for(teacher: str, dataset: Dataset, classes: Sequence[str]) -> list[str]:
+    """What a teacher calls classes of a data set.
+
+    Raises:
+        UserError: it knows ImageNet's alone, and one is none of them.
+    """
+    if not get_teacher(teacher).ready:
+        return list(classes)
+    return dataset.wnids(classes, f"the teacher {teacher!r} knows")
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Teacher:

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ...base.errors import UserError
 from ...teachers import IMAGENET, pixels_key
 from .base import EpochTable, Protocol, StepBudget, as_json
 
@@ -160,16 +159,8 @@ class SoftProtocol(Protocol):
         """
         if self.teacher_data is None:
             return None
-        names = dataset.source.classes()
-        wnids = {name: dataset.meanings[name].wnid for name in names if name in dataset.meanings}
-        if missing := [name for name in names if wnids.get(name) is None]:
-            raise UserError(
-                f"protocol {self.name!r} has ImageNet's teacher, and class {missing[0]!r} of "
-                f"{dataset.name!r} has no wnid",
-                "name it in the data set's `classes` file, or use the protocol `soft`, whose "
-                "teacher is trained on the data set itself",
-            )
-        return [wnids[name] for name in names]
+        classes = dataset.source.classes()
+        return dataset.wnids(classes, f"protocol {self.name!r} has a teacher of")
 
     def plan(self, num_classes: int, ipc: int, network: str = "") -> SoftPlan:
         if isinstance(self.batch, int):
@@ -285,6 +276,14 @@ SOFT_PROTOCOLS = (
         name="soft-imagenet-teacher",
         description="`soft` with torchvision's teacher of ImageNet-1K, of which a subset of "
         "ImageNet takes its own classes' logits.",
+        teacher_data=IMAGENET,
+    ),
+    replace(
+        _SOFT,
+        name="soft-lite0",
+        description="`soft` with EfficientNet-Lite0 of ImageNet-1K as the teacher, whose weights "
+        "come with a package of the Python registry.",
+        teacher="efficientnet-lite0",
         teacher_data=IMAGENET,
     ),
     replace(

@@ -50,6 +50,7 @@ class Recovery(nn.Module):
 
     Args:
         teacher: what is inverted.
+        names: what it calls the classes.
         classes: one image of each is a batch.
         ipc: batches.
         seed: the generation seed.
@@ -65,6 +66,7 @@ class Recovery(nn.Module):
         self,
         teacher: Teacher,
         classes: list[str],
+        names: list[str],
         ipc: int,
         *,
         seed: int,
@@ -74,7 +76,7 @@ class Recovery(nn.Module):
         bn_weight: float,
     ) -> None:
         super().__init__()
-        known = teacher.slice(classes)
+        known = teacher.slice(names)
         device = next(teacher.model.parameters()).device
         self._model, self._size = [teacher.model], teacher.size  # in a list: not part of the state
         self._labels = torch.arange(len(classes), device=device)
@@ -168,8 +170,15 @@ def batch_norm_distances(model: nn.Module) -> Iterator[list[Tensor]]:
 
 def _invert_group(job: Job, teacher: Teacher, classes: list[str]) -> dict[str, Tensor]:
     settings = {k: job.settings[k] for k in ("iterations", "learning_rate", "bn_weight")}
+    names = teachers.names_for(job.settings["teacher"], job.dataset, classes)
     recovery = Recovery(
-        teacher, classes, job.ipc, seed=job.generation_seed, flip=job.dataset.flip, **settings
+        teacher,
+        classes,
+        names,
+        job.ipc,
+        seed=job.generation_seed,
+        flip=job.dataset.flip,
+        **settings,
     )
     loop.optimise(
         recovery,

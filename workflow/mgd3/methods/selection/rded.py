@@ -41,7 +41,8 @@ def made_of_crops(job: Job) -> dict[str, Tensor]:
     Raises:
         UserError: fewer than 4 * `ipc` images; an image that cannot be decoded.
     """
-    teacher = teachers.load(job.teacher, job.device).slice(job.index.classes)
+    names = teachers.names_for(job.settings["teacher"], job.dataset, job.index.classes)
+    teacher = teachers.load(job.teacher, job.device).slice(names)
     label_of = {name: label for label, name in enumerate(job.index.classes)}
     made = {}
     with Progress(len(job.classes), "Choosing crops", "classes") as bar:
