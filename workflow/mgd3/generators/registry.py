@@ -72,6 +72,8 @@ class GeneratorEntry:
         by_hand: where its weights come from if the workflow cannot get them: a mend for users.
         defaults: sampling settings that suit it, where a run names none.
         method: what tables call its unguided images, if making it is a method of its own.
+        knows: what its networks were trained on beside the data set at hand (and beside what the
+            generator knows that it is fine-tuned from); None where nobody says.
     """
 
     doc: str
@@ -87,6 +89,7 @@ class GeneratorEntry:
     by_hand: str = ""
     defaults: dict[str, Any] = field(default_factory=dict)
     method: str = ""
+    knows: tuple[str, ...] | None = ()
 
     @property
     def of_dataset(self) -> bool:
@@ -114,6 +117,7 @@ class GeneratorEntry:
 
 
 _RESOURCES = Path(__file__).parents[1] / "resources" / "generators"
+LABELLED_IMAGENET, TEXT_IMAGE_PAIRS = "ImageNet", "texts"
 _SMALL = {"cfg": 1.5, "cfg_channels": "all", "clamp": 3.0}
 # Large networks run in 16 bits; the sampler's arithmetic is float32 in any case.
 _LARGE = {"precision": "bfloat16"}
@@ -185,6 +189,7 @@ _OWN: dict[str, GeneratorEntry] = {
         encoder=_FT_ENCODER,
         image_size=256,
         defaults={**_LARGE, "cfg": 4.0, "cfg_channels": 3},
+        knows=(LABELLED_IMAGENET,),
     ),
     "dit-vae-ema": GeneratorEntry(
         doc="`dit` with the VAE sd-vae-ft-ema, which decodes differently",
@@ -193,6 +198,7 @@ _OWN: dict[str, GeneratorEntry] = {
         encoder=_FT_ENCODER,
         image_size=256,
         defaults={**_LARGE, "cfg": 4.0, "cfg_channels": 3},
+        knows=(LABELLED_IMAGENET,),
     ),
     "dit-finetuned": GeneratorEntry(
         doc="`dit` fine-tuned on the data set at hand for 8 epochs, the paper's for ImageWoof",
@@ -218,6 +224,7 @@ _OWN: dict[str, GeneratorEntry] = {
         by_hand="download https://ommer-lab.com/files/latent-diffusion/nitro/cin/model.ckpt and "
         "run `mgd3 convert --family ldm --checkpoint model.ckpt --folder` with that folder",
         defaults={**_LARGE, "cfg": 4.0, "cfg_channels": "all"},
+        knows=(LABELLED_IMAGENET,),
     ),
     "sd": GeneratorEntry(
         doc="Stable Diffusion v1-5 at 512 px, from prompts",
@@ -225,6 +232,7 @@ _OWN: dict[str, GeneratorEntry] = {
         hub=(_SD,),
         image_size=512,
         defaults=dict(FAMILIES["sd"].sampling),
+        knows=(TEXT_IMAGE_PAIRS,),
     ),
 }
 
@@ -280,6 +288,7 @@ def get_generator(name: str) -> GeneratorEntry:
             hub=(_whole(repository, revision or "main", family),),
             image_size=FAMILIES[family].image_size,
             defaults=dict(FAMILIES[family].sampling),
+            knows=None,
         )
     return _folder_entry(name)
 
@@ -298,6 +307,7 @@ def _folder_entry(name: str) -> GeneratorEntry:
         folder=folder,
         image_size=size * 2**halvings if isinstance(size, int) and halvings >= 0 else None,
         defaults=dict(FAMILIES[family].sampling),
+        knows=None,
     )
 
 

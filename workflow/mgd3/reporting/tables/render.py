@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ...data.splits import ipc_text
+from ..knowledge import legend, more
 from ..sizes import size_note
 from ..statistics import LEVEL, REPLICATES
 from .paper import ON_ANOTHER
@@ -19,6 +20,8 @@ ABSENT = "–"
 # Of a row that is the highest of its place, or cannot be told from it.
 HIGHEST = "°"
 _WIDTH = 120
+# Columns of text, which are set to the left: data set, method, what it knows.
+_TEXTS = {0, 2, 3}
 _COLUMNS = (
     *("n", "labels", "best", "paper", "best − paper", "reported", "last", "σ sets/trainings"),
     *("selected", "over random (last)", "gain (last)"),
@@ -161,13 +164,13 @@ def blocks(results: pd.DataFrame, width: int = _WIDTH) -> list[Block]:
 def _block(held: pd.DataFrame, protocol: str, networks: list[str]) -> Block:
     held = held[held.network.isin(networks)]
     groups = [_columns(held[held.network == network]) for network in networks]
-    block = Block(protocol, networks, ["data set", "IPC", "method"], groups)
+    block = Block(protocol, networks, ["data set", "IPC", "method", "knows"], groups)
     previous = None
     for keys in held[["dataset", "ipc", "run"]].drop_duplicates().itertuples(index=False):
         here = held[
             (held.dataset == keys.dataset) & (held.ipc == keys.ipc) & (held.run == keys.run)
         ]
-        cells = [keys.dataset, ipc_text(keys.ipc), _label(here.iloc[0])]
+        cells = [keys.dataset, ipc_text(keys.ipc), _label(here.iloc[0]), here.iloc[0].knows]
         for network, columns in zip(networks, groups, strict=True):
             match = here[here.network == network]
             cells += _cells(match.iloc[0], columns) if len(match) else [ABSENT] * len(columns)
@@ -193,6 +196,7 @@ def notes(results: pd.DataFrame) -> list[str]:
         f"real training images; {NONE} where there is no such split.",
     ]
     said += _size_notes(results)
+    said += _knowledge_notes(results)
     over, at_random = results.gain_last.notna(), results.gain_random.notna()
     gained = results[over | at_random]
     if len(gained):
@@ -281,6 +285,32 @@ def _size_notes(results: pd.DataFrame) -> list[str]:
     return [f"{note[0].upper()}{note[1:]}." for note in told if note]
 
 
+def _knowledge_notes(results: pd.DataFrame) -> list[str]:
+    """What stands in the column `knows`, and which rows know more than what they are compared
+    with: their gain may be that knowledge's."""
+    said = [
+        "`knows`: what generator, teacher, chooser and labels were trained on. "
+        f"{legend(results.knows.dropna())}."
+    ]
+    known = dict(zip(results.run, results.knows, strict=True))
+    at_random = results[results.method == CONTROL].run
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in results.itertuples():
+        rivals = [row.reference] if not _missing(row.reference) else []
+        if not _missing(row.gain_random) and len(at_random):
+            rivals.append(at_random.iloc[0])
+        for rival in rivals:
+            if beyond := more(row.knows, known.get(rival, row.knows)):
+                labels = found.setdefault((rival, " and ".join(beyond)), [])
+                labels += [row.label] if row.label not in labels else []
+    for (rival, beyond), labels in found.items():
+        said.append(
+            f"More is known than by `{rival}`, and a gain may come of that, by "
+            f"{', '.join(labels)}: {beyond}."
+        )
+    return said
+
+
 def _comparisons(gained: pd.DataFrame) -> str:
     """How many comparisons a star is adjusted for."""
     counts = sorted({int(n) for f in ("last", CONTROL) for n in gained[f"gain_{f}_of"].dropna()})
@@ -296,8 +326,8 @@ def markdown(results: pd.DataFrame, title: str) -> str:
         header = [_escape_markdown(c) for c in block.header]
         rows = [[_escape_markdown(c) for c in row] for row in block.rows]
         widths = [max(3, w) for w in _widths(header, rows)]
-        rules = ["-" * w if i in (0, 2) else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-        lines = [_align(cells, widths, {0, 2}) for cells in [header, *rows]]
+        rules = ["-" * w if i in _TEXTS else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+        lines = [_align(cells, widths, _TEXTS) for cells in [header, *rows]]
         lines.insert(1, rules)
         out += [f"| {' | '.join(cells)} |" for cells in lines] + [""]
     out += [f"* {_escape_stars(note)}" for note in notes(results)]
@@ -374,7 +404,7 @@ def latex(results: pd.DataFrame, title: str) -> str:
             r"\centering\footnotesize",
             rf"\caption{{{escape_latex(f'{title}. {_heading(block)}.')}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{lrl{'r' * (len(names) - lead)}}}",
+            rf"\begin{{tabular}}{{lrll{'r' * (len(names) - lead)}}}",
             r"\toprule",
             " & ".join(spans) + r" \\",
             " ".join(rules),
@@ -425,8 +455,8 @@ def terminal(results: pd.DataFrame, width: int = 110) -> str:
 def _terminal_table(
     here: pd.DataFrame, columns: Sequence[str]
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    header = ["method", *columns]
-    rows = [[_label(row), *_cells(row, columns)] for _, row in here.iterrows()]
+    header = ["method", "knows", *columns]
+    rows = [[_label(row), row.knows, *_cells(row, columns)] for _, row in here.iterrows()]
     return header, rows, _widths(header, rows)
 
 

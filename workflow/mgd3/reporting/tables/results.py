@@ -12,6 +12,7 @@ from ...data.splits import WHOLE_SPLIT
 from ...evaluation.protocols import PROTOCOLS
 from ...generators.registry import GENERATORS
 from ...networks.names import NETWORKS
+from ..knowledge import knows
 from ..statistics import DDOF, LEVEL, REPLICATES, Gain, holm, summarise, variance_components
 from .pairing import gain_between, pairs_of, settings_of
 from .paper import ON_ANOTHER, PaperFigure, PaperKey, paper_key, published
@@ -78,6 +79,10 @@ def make_tables(
             record["image_size"] = (sizes or {}).get(dataset)
             rival = _reference(row, here, place)
             record["reference"] = rival
+            settings = settings_of(cell)
+            record["knows"] = knows(
+                row["method"], row.get("generator"), settings, protocol, dataset
+            )
             if rival not in (None, row["run"]):
                 for figure in GAIN_FIGURES:
                     gain = gain_between(figure, cell, place[rival], predictions, replicates)
@@ -86,7 +91,7 @@ def make_tables(
             if control not in (None, row["run"]):
                 gain = gain_between("last", cell, place[control], predictions, replicates)
                 record |= _gain_columns(CONTROL, gain)
-            key = paper_key(row["method"], row["run"], row.get("generator"), settings_of(cell))
+            key = paper_key(row["method"], row["run"], row.get("generator"), settings)
             record |= _printed(record, paper, reported, key)
             table.append(record)
         _mark_highest(table[len(table) - len(here) :], place, predictions, replicates)
@@ -103,7 +108,8 @@ def _columns() -> list[str]:
     parts = ("generation", "training", "clipped")
     variances = [f"variance_{f}_{p}" for f in GAIN_FIGURES for p in parts]
     return [
-        *("dataset", "ipc", "run", "label", "method", "generator", "protocol", "network"),
+        *("dataset", "ipc", "run", "label", "method", "generator", "knows"),
+        *("protocol", "network"),
         *("n", "n_generations", "n_trainings", "deterministic", "ddof"),
         *("num_classes", "n_train", "n_test", "n_validation", "image_size"),
         *spread,
@@ -350,7 +356,7 @@ def _mean_row(group: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
     first = group.iloc[0]
     record = dict.fromkeys(COLUMNS)
     shared = ("dataset", "ipc", "run", "protocol", "network", "label", "method", "generator",
-              "n", "n_generations", "n_trainings", "ddof", "deterministic", "num_classes",
+              "knows", "n", "n_generations", "n_trainings", "ddof", "deterministic", "num_classes",
               "n_train", "n_test", "n_validation")  # fmt: skip
     record |= {k: first[k] for k in shared if group[k].nunique(dropna=False) == 1} | names
     for figure in FIGURES:
