@@ -161,9 +161,10 @@ class MethodSettings(Settings):
 
     @classmethod
     def also_taken(cls) -> dict[str, SettingField]:
-        """In `runs`, the method's name, and its generator."""
+        """In `runs`, the method's name, how it was tuned, and its generator."""
         return {
             "method": _METHOD,
+            "trials": _TRIALS,
             **({"generator": GENERATOR} if cls.takes_generator() else {}),
         }
 
@@ -235,6 +236,17 @@ class MethodSettings(Settings):
 
 
 _METHOD = SettingField("method", str, Setting("of `runs`"), False, True, None)
+_TRIALS = SettingField(
+    "trials",
+    Count | None,
+    Setting(
+        "how many settings were compared on the validation split before these were chosen, which "
+        "tables print; changes no result"
+    ),
+    False,
+    False,
+    None,
+)
 GENERATOR = SettingField(
     "generator",
     str,

@@ -35,6 +35,7 @@ class Run:
         slug: its name in paths; holds every setting that changes its images.
         settings: what the method's `distil` is given.
         generator: the generator's name in the configuration, if it has one.
+        trials: how many settings its own were chosen from, if they were.
     """
 
     slug: str
@@ -42,6 +43,7 @@ class Run:
     label: str
     generator: str | None
     settings: dict[str, Any]
+    trials: int | None = None
 
     def row(self) -> dict[str, Any]:
         """As the tables want it."""
@@ -50,6 +52,7 @@ class Run:
             "label": self.label,
             "method": self.method,
             "generator": self.generator,
+            "trials": self.trials,
         }
 
 
@@ -114,7 +117,8 @@ def resolve_run(choice: Mapping[str, Any]) -> Run:
     parts = [name, *([slug_of(generator)] if generator is not None else [])]
     slug = "_".join([*parts, *method.slug_parts(settings, defaults)])
     slug = component(slug)
-    return Run(slug, name, _label(name, settings, generator), generator, settings)
+    label = _label(name, settings, generator)
+    return Run(slug, name, label, generator, settings, choice.get("trials"))
 
 
 def _label(

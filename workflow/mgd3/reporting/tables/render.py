@@ -197,6 +197,7 @@ def notes(results: pd.DataFrame) -> list[str]:
     ]
     said += _size_notes(results)
     said += _knowledge_notes(results)
+    said += _tuning_notes(results)
     over, at_random = results.gain_last.notna(), results.gain_random.notna()
     gained = results[over | at_random]
     if len(gained):
@@ -309,6 +310,22 @@ def _knowledge_notes(results: pd.DataFrame) -> list[str]:
             f"{', '.join(labels)}: {beyond}."
         )
     return said
+
+
+def _tuning_notes(results: pd.DataFrame) -> list[str]:
+    """How many settings each row's were chosen from, and whether all had as many."""
+    rows = results.drop_duplicates("run")
+    tuned, others = rows[rows.trials.notna()], rows[rows.trials.isna()]
+    if tuned.empty:
+        return ["No row was tuned: all have published or default settings."]
+    counts = {label: int(n) for label, n in zip(tuned.label, tuned.trials, strict=True)}
+    said = "Settings chosen on the validation split, of so many: "
+    said += ", ".join(f"{label} {n}" for label, n in counts.items()) + "."
+    if len({*counts.values()}) > 1:
+        said += " They are not equally many: a row with more has had more luck to choose from."
+    if len(others):
+        said += f" Not tuned: {', '.join(dict.fromkeys(others.label))}."
+    return [said]
 
 
 def _comparisons(gained: pd.DataFrame) -> str:

@@ -108,7 +108,7 @@ def _columns() -> list[str]:
     parts = ("generation", "training", "clipped")
     variances = [f"variance_{f}_{p}" for f in GAIN_FIGURES for p in parts]
     return [
-        *("dataset", "ipc", "run", "label", "method", "generator", "knows"),
+        *("dataset", "ipc", "run", "label", "method", "generator", "knows", "trials"),
         *("protocol", "network"),
         *("n", "n_generations", "n_trainings", "deterministic", "ddof"),
         *("num_classes", "n_train", "n_test", "n_validation", "image_size"),
@@ -151,6 +151,7 @@ def _identity(cell: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, Any]:
         "label": row["label"],
         "method": row["method"],
         "generator": row.get("generator"),
+        "trials": row.get("trials"),
         "n": len(cell),
         "n_generations": generations,
         "n_trainings": len(cell) // generations if len(cell) % generations == 0 else None,
@@ -356,8 +357,8 @@ def _mean_row(group: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
     first = group.iloc[0]
     record = dict.fromkeys(COLUMNS)
     shared = ("dataset", "ipc", "run", "protocol", "network", "label", "method", "generator",
-              "knows", "n", "n_generations", "n_trainings", "ddof", "deterministic", "num_classes",
-              "n_train", "n_test", "n_validation")  # fmt: skip
+              "knows", "trials", "n", "n_generations", "n_trainings", "ddof", "deterministic",
+              "num_classes", "n_train", "n_test", "n_validation")  # fmt: skip
     record |= {k: first[k] for k in shared if group[k].nunique(dropna=False) == 1} | names
     for figure in FIGURES:
         means, stds = group[f"{figure}_mean"].dropna(), group[f"{figure}_std"].dropna()
