@@ -187,7 +187,9 @@ def test_the_command_names_what_it_cannot_fetch(tmp_path, capsys):
 
 
 def test_published_archives_have_checksums_of_whole_files():
-    assert set(archives.archives()) == {"imagenette-fastai", "imagewoof-fastai"}
+    assert set(archives.archives()) == {
+        "imagenette-fastai", "imagewoof-fastai", "cifar10", "cifar100"
+    }  # fmt: skip
     for archive in archives.archives().values():
         assert archive.url.startswith("https://")
         for known in archive.checksums:
