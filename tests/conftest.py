@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mgd3.cli import main
+from serving import Served, serving
 from twins import make_dit_folder, make_ldm_checkpoint, make_sd_folder
 
 # The twins are so small that threads only wait for one another, and tests run side by side.
@@ -50,6 +51,13 @@ def environment() -> Iterator[None]:
         if not name.startswith("PYTEST_"):
             del os.environ[name]
     yield
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A server of archives."""
+    with serving() as state:
+        yield state
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 from mgd3.base.device import require_writable, visible_gpus
 from mgd3.base.errors import UserError
 from mgd3.base.headers import FOLDER_HEADER
-from mgd3.data.archives import RECEIPT, archives
+from mgd3.data.archives import RECEIPT, archive_folder, archives
 from mgd3.discovery import DISCOVERIES
 from mgd3.generators.registry import DIT_FILES, FAMILY_FILES, VAE_FILES
 from mgd3.planning.config import preflight, resolve

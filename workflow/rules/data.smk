@@ -1,4 +1,4 @@
-DATASET = f"{CONFIG.cache_dir}/datasets/{{dataset}}"
+DATASET = archive_folder(CONFIG.cache_dir, "{dataset}")
 
 
 # An archive that was fetched elsewhere is put into this folder beforehand, and is checked here.

@@ -14,7 +14,7 @@ from mgd3.generators import loading
 from mgd3.generators.registry import GeneratorEntry
 from mgd3.planning.config import read_configs, resolve
 from mgd3.planning.layout import Layout
-from mgd3.planning.plan import Row, _generators, _image_seconds, plan, table
+from mgd3.planning.plan import Row, _counts, _generators, _image_seconds, plan, table
 from mgd3.stages import VERSIONS
 
 ROOT = Path(__file__).parents[3]
@@ -125,6 +125,17 @@ def test_the_command_tells_what_is_judged_at_another_size(tmp_path, monkeypatch,
         "note: images of digits have 64 px (`size` of the data set), and protocol hard-small "
         "judges them at 32 px"
     )
+
+
+def test_images_of_an_archive_are_counted_before_it_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    choices = ["cifar10", {"name": "cifar100", "validation_fraction": 0}, "imagenette-fastai"]
+    layout = Layout(resolve({**CONFIG, "datasets": choices}), tmp_path, VERSIONS)
+    assert [_counts(layout, dataset) for dataset in layout.config.datasets] == [
+        {"train": 45_000, "validation": 5000, "test": 10_000},
+        {"train": 50_000, "validation": 0, "test": 10_000},
+        {"train": 9469, "validation": 0, "test": 3925},
+    ]
 
 
 def test_what_cannot_be_timed_is_said():

@@ -86,12 +86,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Text that is one of some names, which are looked up when they are needed."""
+    """Text that is one of some names, which are looked up when they are needed.
+
+    Attributes:
+        mends: what to do about other text, where more can be told than which name is near.
+    """
 
     names: Callable[[], Iterable[str]]
+    mends: Callable[[], Mapping[str, str]] = dict
 
     def _check(self, value: str) -> str:
         if value not in self.names():
+            if (mend := self.mends().get(value)) is not None:
+                raise PydanticCustomError("form", "{mend}", {"mend": mend})
             raise PydanticCustomError("name", "unknown name")
         return value
 

@@ -1,6 +1,7 @@
-"""Data sets that are one archive on the network: fast.ai's Imagenette and Imagewoof.
+"""Data sets that are one archive on the network: fast.ai's Imagenette and Imagewoof, and CIFAR.
 
-These are not the subsets of the papers: they have fewer training images, and other ones for test.
+fast.ai's are not the subsets of the papers: they have fewer training images, and other ones for
+test. What CIFAR's hold is read by `cifar`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from .imagenet import RESOURCES, ImageNet, subsets
 
 # Written last, beside the images.
 RECEIPT = "fetched.json"
+# The folder of the images.
+IMAGES = "images"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive of train/<wnid>/* and val/<wnid>/*.
+    """An archive of images.
 
     Attributes:
         name: key of its data set.
         folder: the folder inside the archive that holds everything.
         checksums: of the file, as it was published at one time or another.
-        counts: training and validation images.
-        subset: the subset of ImageNet whose classes it has, in that order.
+        counts: images for training and for test.
+        subset: the subset of ImageNet whose classes it has, in that order, as train/<wnid>/* and
+            val/<wnid>/*; empty where it holds something else.
     """
 
     name: str
@@ -47,15 +51,25 @@ def archives() -> dict[str, Archive]:
                 url=row["url"],
                 folder=row["folder"],
                 checksums=tuple(row["checksums"].split()),
-                counts=(int(row["train"]), int(row["val"])),
-                subset=row["name"].removesuffix("-fastai"),
+                counts=(int(row["train"]), int(row["test"])),
+                subset=row["subset"],
             )
             for row in csv.DictReader(file, delimiter="\t")
         }
 
 
+def archive_folder(cache: str, name: str) -> str:
+    """Where the archive of a data set is fetched to and unpacked, below the folder of caches."""
+    return f"{cache}/datasets/{name}"
+
+
+def archive_images(cache: str, name: str) -> str:
+    """Where the images of a fetched archive lie."""
+    return f"{archive_folder(cache, name)}/{IMAGES}"
+
+
 class FetchedArchive(ImageNet):
-    """The images of an archive, once it is fetched: `root` holds its train/ and val/."""
+    """The images of fast.ai's archive, once it is fetched: `root` holds its train/ and val/."""
 
     def __init__(self, root: Path, archive: Archive) -> None:
         super().__init__(root, subsets()[archive.subset], archive.counts)
@@ -69,8 +83,8 @@ class FetchedArchive(ImageNet):
 def fetch_dataset(name: str, folder: Path, url: str | None = None) -> None:
     """Stage `fetch-dataset`: fetch, check and unpack the archive of a data set into `folder`.
 
-    `folder` gets images/ (train/, val/), the archive, and at last `fetched.json`. An archive that
-    was put there by hand is not fetched.
+    `folder` gets images/ (what the archive holds), the archive, and at last `fetched.json`. An
+    archive that was put there by hand is not fetched.
 
     Raises:
         UserError: an unknown name, or what `download.fetch` and `download.unpack` raise.
@@ -83,7 +97,7 @@ def fetch_dataset(name: str, folder: Path, url: str | None = None) -> None:
     archive = archives()[name]
     file = folder / archive.url.rpartition("/")[2]
     fetch(url or archive.url, file, archive.checksums)
-    files = unpack(file, folder / "images", archive.folder)
+    files = unpack(file, folder / IMAGES, archive.folder)
     receipt = {
         "url": url or archive.url,
         "bytes": file.stat().st_size,

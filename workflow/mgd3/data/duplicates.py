@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def duplicate_notes(table: pd.DataFrame, root: Path) -> list[str]:
+def duplicate_notes(table: pd.DataFrame, path: Callable[[str], Path]) -> list[str]:
     """What is to be said of images that are there twice, byte for byte.
 
     Only files of equal size are read, and only where they could be told of: images of other splits
@@ -20,13 +21,13 @@ def duplicate_notes(table: pd.DataFrame, root: Path) -> list[str]:
 
     Args:
         table: the index's, with its three splits.
-        root: where the images lie.
+        path: the file of an image.
     """
     alike = table.groupby("bytes", sort=False)[["split", "class"]].transform("nunique").max(axis=1)
     rows = table[alike > 1].copy()
     if rows.empty:
         return []
-    rows["digest"] = [_digest(root / image) for image in rows["image"]]
+    rows["digest"] = [_digest(path(image)) for image in rows["image"]]
     notes = []
     for held, others in (("test", ("train", "validation")), ("validation", ("train",))):
         of_split = rows[rows["split"] == held]

@@ -92,6 +92,9 @@ class _Digits(ABC):
     def bytes_of(self, image: str) -> int:
         return 0
 
+    def stored(self, images: Sequence[str]) -> None:
+        return None
+
     def open(self, image: str) -> Image.Image:
         pixels, _ = self._data
         return self._enlarge(pixels[int(image.rsplit("/", 1)[1])]).convert("RGB")

@@ -27,7 +27,8 @@ from ..base.artifacts import atomic
 from ..base.errors import UserError
 from ..base.identity import bundle
 from ..base.progress import Progress
-from .archives import FetchedArchive
+from .archives import FetchedArchive, archives
+from .cifar import CifarBinary
 from .imagefolder import ImageFolder
 from .imagenet import ImageNet
 from .registry import Source
@@ -142,14 +143,17 @@ def of_classes(source: Source, kept: Path = KEPT) -> dict[str, str]:
 
     Images of one's own count by content. Of a set that is published, a class with as many images as
     it was published with is known by its name and those of its images; another by their sizes, too.
+    CIFAR is known by its name where its files are the published ones, or still to be fetched.
 
     Raises:
         UserError: as `fingerprints`.
     """
     if isinstance(source, ImageNet) and not isinstance(source, FetchedArchive):
         return {name: _published(source, name) for name in source.classes()}
+    if isinstance(source, CifarBinary):
+        return _of_rows(source, kept)
     if isinstance(source, ImageFolder) and not source.published:
-        groups = {name: source.images(name) for name in source.classes()}
+        groups = {name: source.files(name) for name in source.classes()}
         found = fingerprints(source.root, groups, kept)
         return {name: files.fingerprint() for name, files in found.items()}
     return {name: bundle([f"published as {source.published}", name]) for name in source.classes()}
@@ -170,7 +174,8 @@ def require_unchanged(
     Raises:
         UserError: they changed.
     """
-    if not isinstance(source, ImageFolder) or source.published:
+    of_folder = isinstance(source, ImageFolder) and not source.published
+    if not of_folder and not isinstance(source, CifarBinary):
         return
     now = of_classes(source, kept)
     if bundle({name: now.get(name, 64 * "0") for name in names or now}) != planned:
@@ -178,6 +183,24 @@ def require_unchanged(
             f"images in {source.root} changed since this run was planned",
             "run the same command again: it plans with the images that are there now",
         )
+
+
+def _of_rows(source: CifarBinary, kept: Path) -> dict[str, str]:
+    """All classes lie in the same files: of changed ones, every class counts as changed."""
+    name = source.published
+    if not source.root.exists():
+        whole = f"published as {name}"
+    elif source.root.is_file():
+        digest = of_file(source.root, kept)
+        published = f"sha256:{digest}" in archives()[name].checksums
+        whole = f"published as {name}" if published else f"a part of {name} {digest}"
+    else:
+        known = source.binary.digests
+        there = [file for file in known if (source.root / file).is_file()]
+        found = fingerprints(source.root, {name: there}, kept)[name]
+        digests = {file: found.digest(row) for row, file in enumerate(found.names)}
+        whole = f"published as {name}" if digests == known else f"a part of {name} {digests}"
+    return {of: bundle([whole, of]) for of in source.classes()}
 
 
 def _published(source: ImageNet, name: str) -> str:

@@ -129,6 +129,10 @@ class ImageFolder:
         """Sorted keys of all images of a class, unread."""
         return sorted([*self._images("train", name), *self._test_images(name)])
 
+    def files(self, name: str) -> list[str]:
+        """Their paths below the root, in the same order."""
+        return self.images(name)
+
     def _held_out_for_test(self, images: Sequence[str]) -> set[str]:
         """Of the images of one class in train/, those that are for test."""
         return set() if self.test_folder else held_out(images, "test", TEST_FRACTION)
@@ -274,12 +278,13 @@ class ImageFolder:
         """The header of each file, or why it cannot be taken, with its path."""
 
         def header(image: str) -> Header | Unreadable:
+            path = self.path(image)
             try:
-                return self._header(self.root / image)
+                return self._header(path)
             except FileNotFoundError:
-                return Unreadable(f"{self.root / image} is gone")
+                return Unreadable(f"{path} is gone")
             except Unreadable as error:
-                return Unreadable(f"{self.root / image} {error}")
+                return Unreadable(f"{path} {error}")
 
         headers: list[Header | Unreadable] = []
         # Most of the time goes to waiting for the file system.
@@ -296,7 +301,7 @@ class ImageFolder:
         return read_header(path)
 
     def notes_on(self, table: pd.DataFrame) -> list[str]:
-        return duplicate_notes(table, self.root)
+        return duplicate_notes(table, self.path)
 
     def complaints(self, table: pd.DataFrame) -> list[str]:
         return []
@@ -305,15 +310,18 @@ class ImageFolder:
         return self.root / image
 
     def is_stored_upright(self, image: str) -> bool:
-        return is_upright(self.root / image)
+        return is_upright(self.path(image))
 
     def bytes_of(self, image: str) -> int:
-        return (self.root / image).stat().st_size
+        return self.path(image).stat().st_size
+
+    def stored(self, images: Sequence[str]) -> None:
+        return None
 
     def open(self, image: str) -> Image.Image:
         from PIL import Image
 
-        path = self.root / image
+        path = self.path(image)
         try:
             with Image.open(path) as picture:
                 return self._rgb(picture)

@@ -168,6 +168,8 @@ def decode(path: Path) -> torch.Tensor | None:
 
 # How a picture becomes a square of a given side.
 Crop = Callable[[Image.Image, int], Image.Image | np.ndarray]
+# Those that leave a square of that side as it is.
+_KEEPING = (adm_centre_crop, *CROPS.values())
 
 
 def _pixels(source: Source, image: str, size: int, crop: Crop) -> np.ndarray:
@@ -202,12 +204,22 @@ def decode_images(
     crop: Crop = adm_centre_crop,
     pool: ThreadPoolExecutor | None = None,
 ) -> Decoded:
-    """Decode and crop images by key, in threads (decoding releases the interpreter lock)."""
+    """Decode and crop images by key, in threads (decoding releases the interpreter lock).
+
+    Those that lie in an array at that size already are taken from it as a whole.
+    """
+    stored = source.stored(images)
+    if stored is not None and stored.shape[2:] == (size, size) and crop in _KEEPING:
+        return Decoded(torch.from_numpy(stored), list(images), [])
     pixels = np.empty((len(images), 3, size, size), dtype=np.uint8)
 
     def read(position: int) -> UserError | None:
         try:
-            pixels[position] = _pixels(source, images[position], size, crop)
+            if stored is None:
+                pixels[position] = _pixels(source, images[position], size, crop)
+            else:
+                picture = Image.fromarray(stored[position].transpose(1, 2, 0))
+                pixels[position] = np.asarray(crop(picture, size)).transpose(2, 0, 1)
         except UserError as error:
             return error
         return None

@@ -14,6 +14,7 @@ from .imagenet import SUBSETS, subsets
 from .meaning import Meaning, folder_meanings, imagenet_meanings, read_classes, require_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from PIL import Image
 
@@ -74,6 +75,11 @@ class Source(Protocol):
 
     def bytes_of(self, image: str) -> int:
         """The size of an image's file now; 0 where it is no file. Raises OSError if it is gone."""
+        ...
+
+    def stored(self, images: Sequence[str]) -> np.ndarray | None:
+        """Pixels uint8 [n, 3, H, W] of images that lie as they are in one array, in the order of
+        `images`; None where each is opened by itself."""
         ...
 
     def open(self, image: str) -> Image.Image:
@@ -153,7 +159,10 @@ class DatasetEntry:
 
     Attributes:
         root: where its images lie: "own" in the user's folder, "imagenet" in the one ImageNet
-            folder of the configuration, "archive" in the cache, None with the program.
+            folder of the configuration, "archive" in the cache, "archive or own" there or where the
+            user says, None with the program.
+        copy_of: the data set that it is a lossy copy of, with the same keys. Figures of the two do
+            not compare.
     """
 
     doc: str
@@ -162,6 +171,7 @@ class DatasetEntry:
     flip: bool
     validation_fraction: float
     root: str | None = None
+    copy_of: str | None = None
 
 
 def _folder(settings: Mapping[str, Any]) -> Path:
@@ -222,6 +232,36 @@ def _archive_entry(key: str) -> DatasetEntry:
     )
 
 
+def _cifar(settings: Mapping[str, Any]) -> Source:
+    from .cifar import CifarBinary
+
+    return CifarBinary(_folder(settings), settings["name"])
+
+
+def _cifar_jpeg(settings: Mapping[str, Any]) -> Source:
+    from .cifar import CifarJpeg
+
+    return CifarJpeg(_folder(settings))
+
+
+def _cifar_entry(
+    doc: str,
+    make_source: Callable[[Mapping[str, Any]], Source] = _cifar,
+    root: str = "archive or own",
+    copy_of: str | None = None,
+) -> DatasetEntry:
+    return DatasetEntry(
+        doc=doc,
+        make_source=make_source,
+        size=32,
+        flip=True,
+        # For tuning and for `selected`: there is no other split to choose by but the test images.
+        validation_fraction=0.1,
+        root=root,
+        copy_of=copy_of,
+    )
+
+
 DATASETS: dict[str, DatasetEntry] = {
     "mnist": DatasetEntry(
         doc="5,000 handwritten digits (28x28 padded to 32), 4,000 for training, 1,000 for test",
@@ -246,9 +286,32 @@ DATASETS: dict[str, DatasetEntry] = {
         root="own",
     ),
     **{key: _imagenet_entry(key) for key in SUBSETS},
-    **{key: _archive_entry(key) for key in archives()},
+    **{key: _archive_entry(key) for key, archive in archives().items() if archive.subset},
+    "cifar10": _cifar_entry("60,000 images of 32x32 in 10 classes, 50,000 for training"),
+    "cifar100": _cifar_entry("60,000 images of 32x32 in 100 classes, 50,000 for training"),
+    "cifar10-jpeg": _cifar_entry(
+        "JPEG copies of CIFAR-10 in folders, of which the figures do not compare with CIFAR-10's",
+        _cifar_jpeg,
+        root="own",
+        copy_of="cifar10",
+    ),
 }
+# Those that are complete without a `root`.
 NAMED = tuple(name for name, entry in DATASETS.items() if entry.root != "own")
+
+
+# Those that are not, and how they are written.
+ROOTED = {
+    name: f"write {{name: {name}, root: path/to/images}}"
+    for name, entry in DATASETS.items()
+    if entry.root == "own" and name != "imagefolder"
+}
+# What else gives a data set its root.
+_TO_GIVE = {
+    "imagenet": "set `imagenet_root` in the config to the folder of ImageNet",
+    "archive": "run mgd3 fetch-dataset --name {0}",
+    "archive or own": "run mgd3 fetch-dataset --name {0}",
+}
 
 
 def make_dataset(choice: str | Mapping[str, Any]) -> Dataset:
@@ -256,14 +319,15 @@ def make_dataset(choice: str | Mapping[str, Any]) -> Dataset:
 
     Args:
         choice: settings are root, size, flip, validation_fraction, undecodable, incomplete and,
-            with images of one's own, classes. One's own images and ImageNet's need `root`.
+            with images of one's own, classes. One's own images, ImageNet's and an archive's need
+            `root`.
 
     Raises:
         UserError: an unknown key, no root, or a folder of images under a name that is taken.
     """
     settings = {"name": choice} if isinstance(choice, str) else dict(choice)
     name = settings["name"]
-    kind = name if name in NAMED else "imagefolder"
+    kind = name if name in DATASETS else "imagefolder"
     if kind == "imagefolder" and "root" not in settings:
         raise UserError(
             f"unknown data set {name!r}",
@@ -273,12 +337,11 @@ def make_dataset(choice: str | Mapping[str, Any]) -> Dataset:
     entry = DATASETS[kind]
     if (entry.root is None and "root" in settings) or name in ("imagefolder", *_RESERVED):
         raise UserError(f"the name {name!r} is taken", "give your data set another `name`")
-    if entry.root != "own" and "classes" in settings:
+    if kind != "imagefolder" and "classes" in settings:
         raise UserError(f"data set {name!r} takes no classes", "they are known already")
-    if entry.root == "imagenet" and "root" not in settings:
-        raise UserError(f"data set {name!r} needs ImageNet", "set `imagenet_root` in the config")
-    if entry.root == "archive" and "root" not in settings:
-        raise UserError(f"data set {name!r} needs its images", "run mgd3 fetch-dataset")
+    if entry.root and "root" not in settings:
+        mend = ROOTED.get(name) or _TO_GIVE[entry.root].format(name)
+        raise UserError(f"data set {name!r} needs its images", mend)
     source = entry.make_source(settings)
     return Dataset(
         name=name,
@@ -297,6 +360,10 @@ def make_dataset(choice: str | Mapping[str, Any]) -> Dataset:
 def _meanings(kind: str, settings: Mapping[str, Any], source: Source) -> Mapping[str, Meaning]:
     if "classes" in settings:
         return read_classes(expanded(settings["classes"]))
+    if DATASETS[kind].copy_of or DATASETS[kind].root == "archive or own":
+        from . import cifar
+
+        return cifar.meanings(DATASETS[kind].copy_of or kind)
     if kind in SUBSETS or kind in archives():
         return imagenet_meanings(source.classes())
     if kind == "imagefolder" and (_folder(settings) / "train").is_dir():

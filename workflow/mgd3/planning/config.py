@@ -6,13 +6,15 @@ Importable without torch, so that every mistake is named before any job starts.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, named_paths
 from ..base.identity import component
+from ..base.paths import expanded
+from ..data.archives import archive_images
 from ..data.registry import DATASETS, Dataset, make_dataset
 from ..evaluation.protocols import get_protocol
 from ..generators.conditions import require_conditions
@@ -158,6 +160,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     ):
         if twice := [name for name in names if names.count(name) > 1]:
             raise UserError(f"{kind} {twice[0]!r} is listed twice", "remove one of them")
+    _require_no_copies([dataset.name for dataset in datasets])
     for run in runs:
         for dataset in datasets:
             if run.settings.get("flips") and not dataset.flip:
@@ -209,16 +212,35 @@ def _with_root(choice: str | Mapping[str, Any], imagenet: str, cache: str) -> st
     settings = {"name": choice} if isinstance(choice, str) else dict(choice)
     name = settings["name"]
     kind = DATASETS[name].root if name in DATASETS else "own"
-    if kind not in ("imagenet", "archive"):
+    if kind not in ("imagenet", "archive", "archive or own"):
         return choice if isinstance(choice, str) else settings
+    if kind == "archive or own" and "root" in settings:
+        if not expanded(settings["root"]).exists():
+            raise UserError(
+                f"data set {name!r}: no file or folder {settings['root']}",
+                "mend its `root`, the archive or the folder that it was unpacked to; without one, "
+                "the archive is fetched",
+            )
+        return settings
     if "root" in settings:
         raise UserError(
             f"data set {name!r} takes no root",
             "`imagenet_root` is one for all subsets of ImageNet, and archives lie in `cache_dir`; "
             "give images of your own another `name`",
         )
-    root = imagenet if kind == "imagenet" else f"{cache}/datasets/{name}/images"
+    root = imagenet if kind == "imagenet" else archive_images(cache, name)
     return {**settings, "root": root}
+
+
+def _require_no_copies(names: Sequence[str]) -> None:
+    """A table's rows are there to be compared."""
+    for name in names:
+        if name in DATASETS and DATASETS[name].copy_of in names:
+            raise UserError(
+                f"{name} holds lossy copies of the images of {DATASETS[name].copy_of}: their "
+                "figures do not compare, and stand in no table together",
+                "give each a configuration of its own",
+            )
 
 
 def _preflight_generator(config: Config, run: Run, name: str) -> None:

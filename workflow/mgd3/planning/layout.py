@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.errors import UserError, named_paths
 from ..base.identity import Identity, leaf
-from ..data.archives import RECEIPT, archives
+from ..data.archives import RECEIPT, archive_folder, archive_images, archives
 from ..data.imagenet import RESOURCES
 from ..data.registry import SPLITS
 from ..data.splits import WHOLE_SPLIT
@@ -154,8 +154,9 @@ class Layout:
 
     def archive(self, dataset: str) -> list[str]:
         """The receipt of an archive that is fetched whole; none of what comes otherwise."""
-        folder = f"{self.config.cache_dir}/datasets/{dataset}"
-        return [f"{folder}/{RECEIPT}"] if dataset in archives() else []
+        cache, choice = self.config.cache_dir, self.choices[dataset]
+        fetched = dataset in archives() and choice["root"] == archive_images(cache, dataset)
+        return [f"{archive_folder(cache, dataset)}/{RECEIPT}"] if fetched else []
 
     def index(self, dataset: str) -> str:
         folder = f"{self.config.cache_dir}/indexes"

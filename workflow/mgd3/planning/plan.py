@@ -20,6 +20,7 @@ from typing import Any
 
 from ..base.device import network_dtype
 from ..base.progress import clock
+from ..data.archives import archives
 from ..data.registry import SPLITS, Dataset
 from ..data.splits import WHOLE_SPLIT
 from ..evaluation.protocols import get_protocol
@@ -58,7 +59,7 @@ def plan(layout: Layout, device: str) -> list[Row]:
     watch = _Stopwatch(device)
     rows = []
     for dataset in layout.config.datasets:
-        counts = _counts(dataset, layout.index(dataset.name))
+        counts = _counts(layout, dataset)
         for build in (_generators, _samples, _evaluations):
             rows += list(build(layout, dataset, counts, watch))
     rest = [layout.report("tables/results.csv"), *layout.grids()]
@@ -146,10 +147,11 @@ def _missing(paths: list[str]) -> list[str]:
     return [path for path in dict.fromkeys(paths) if not Path(path).is_file()]
 
 
-def _counts(dataset: Dataset, index: str) -> dict[str, int]:
+def _counts(layout: Layout, dataset: Dataset) -> dict[str, int]:
     """Images of each split."""
     from ..data.index import hold_out_validation
 
+    index = layout.index(dataset.name)
     if Path(index).is_file():
         from ..base import artifacts
 
@@ -162,6 +164,10 @@ def _counts(dataset: Dataset, index: str) -> dict[str, int]:
             "validation": int(train * held),
             "test": 50 * classes,
         }
+    if _missing(layout.archive(dataset.name)):  # still to be fetched
+        train, test = archives()[dataset.name].counts
+        held = round(train * dataset.validation_fraction)
+        return {"train": train - held, "validation": held, "test": test}
     table = hold_out_validation(dataset, dataset.source.table(dataset.undecodable))
     return {split: int((table["split"] == split).sum()) for split in SPLITS}
 

@@ -28,7 +28,7 @@ from ..base.settings import (
     schema_of_field,
     short,
 )
-from ..data.registry import NAMED
+from ..data.registry import NAMED, ROOTED
 from ..discovery import DISCOVERIES
 from ..evaluation.protocols import PROTOCOLS
 from ..generators.registry import GENERATORS
@@ -83,7 +83,13 @@ class DatasetChoice(Settings):
     """A data set with settings, or images of one's own."""
 
     name: Annotated[Name, Setting("part of the paths of its results")]
-    root: Annotated[str, Setting("folder of train/<class>/, val/<class>/")] = ABSENT
+    root: Annotated[
+        str,
+        Setting(
+            "folder of train/<class>/, val/<class>/; of cifar10 and cifar100, their archive, or "
+            "the folder that it was unpacked to"
+        ),
+    ] = ABSENT
     classes: Annotated[str, Setting("classes.tsv: the wnid or the prompt of each class folder")] = (
         ABSENT
     )
@@ -99,7 +105,7 @@ class DatasetChoice(Settings):
     ] = ABSENT
     incomplete: Annotated[
         Literal["fail", "warn"],
-        Setting("other counts of images than ImageNet's: stop, or go on"),
+        Setting("other images than were published: stop, or go on"),
     ] = ABSENT
 
     @classmethod
@@ -108,13 +114,14 @@ class DatasetChoice(Settings):
         if found["name"] not in NAMED and "root" not in found:
             raise UserError(
                 f"{where} lacks the key 'root'",
-                f"add it for your own images, or name one of {', '.join(NAMED)}",
+                ROOTED.get(found["name"])
+                or f"add it for your own images, or name one of {', '.join(NAMED)}",
             )
         return found
 
     @classmethod
     def schema(cls) -> dict[str, Any]:
-        named = {"properties": {"name": {"enum": list(NAMED), "description": "has no root"}}}
+        named = {"properties": {"name": {"enum": list(NAMED), "description": "needs no root"}}}
         return {**super().schema(), "if": named, "else": {"required": ["name", "root"]}}
 
 
@@ -296,7 +303,7 @@ def _run_keys() -> dict[str, dict[str, Any]]:
     }
 
 
-Datasets = ListOf[Annotated[str, OneOf(lambda: NAMED)] | DatasetChoice]
+Datasets = ListOf[Annotated[str, OneOf(lambda: NAMED, lambda: ROOTED)] | DatasetChoice]
 
 
 class Configuration(Settings):
@@ -307,7 +314,7 @@ class Configuration(Settings):
         Datasets,
         Setting(
             f"{', '.join(NAMED)}; with settings: {{name: mnist, size: 64}}; your own images: "
-            "{name: mydata, root: DIR}"
+            "{name: mydata, root: DIR}; JPEG copies of CIFAR-10: {name: cifar10-jpeg, root: DIR}"
         ),
     ]
     ipc: Annotated[UniqueListOf[Ipc], Setting("images per class")]
