@@ -104,12 +104,13 @@ slurm-test: $(STAMP)
 	tests/slurm/install.sh
 	pytest -q --durations=0 tests/slurm
 
-# Writes docs/performance.md; a quiet machine, please.
+# Writes docs/performance.md; a quiet machine, please. make bench-gpu SHORT=1 takes five minutes of
+# an H200.
 bench: $(STAMP)
 	python tests/benchmarks/run_all.py
 
 bench-gpu: $(STAMP)
-	python tests/benchmarks/run_all.py --gpu
+	python tests/benchmarks/run_all.py --gpu $(if $(SHORT),--short)
 
 lint: $(STAMP)
 	ruff check workflow tests

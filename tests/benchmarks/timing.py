@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mgd3.base.artifacts import save_text
+
 
 @dataclass(frozen=True)
 class Seconds:
@@ -210,9 +212,16 @@ def report(
     """Print the rows and further lines of Markdown, and write both where `--json` says."""
     text = [*(table(rows) if rows else ()), *(("", *lines) if lines else ())]
     print("\n".join(text))
+    save(options, rows, lines, **more)
+
+
+def save(
+    options: argparse.Namespace, rows: Sequence[Row], lines: Sequence[str], **more: Any
+) -> None:
+    """Write rows, lines and more where `--json` says; a kill leaves the file that was before."""
     if options.json is not None:
         found = {"rows": [asdict(row) for row in rows], "lines": list(lines), **more}
-        options.json.write_text(json.dumps(found))
+        save_text(options.json, json.dumps(found))
 
 
 def rows_of(found: Mapping[str, Any]) -> list[Row]:

@@ -35,23 +35,19 @@ def also(*cases: Any) -> tuple[Any, ...]:
 
 # What each stage writes, in the order in which the stages run.
 FILES: dict[str, tuple[str, ...]] = {
-    "index": ("cache/indexes/digits.parquet",),
+    "index": ("cache/indexes/digits~*.parquet",),
     "pixels": ("cache/pixels/digits/*.safetensors",),
-    "train-vae": ("cache/generators/digits/*/vae/*",),
-    "train-generator": (
-        "cache/generators/digits/*/transformer/*",
-        "cache/generators/digits/*/scheduler/*",
-        "cache/generators/digits/*/*.json",
-    ),
+    "train-vae": ("cache/generators/digits/tiny-dit-vae~*/**/*",),
+    "train-generator": ("cache/generators/digits/tiny-dit~*/**/*",),
     "latents": ("cache/latents/digits/*/*.safetensors",),
     "modes": ("digits/modes/*/*/*.safetensors",),
-    "sample": ("digits/distilled/*/*/*/block*.safetensors",),
+    "sample": ("digits/blocks/*/*/*/block*.safetensors",),
     "collect": (
         "digits/distilled/*/*/*/images.safetensors",
         "digits/distilled/*/*/*/manifest.parquet",
     ),
     "evaluate": ("digits/evaluated/**/*.json", "digits/evaluated/**/*.safetensors"),
-    "tables": ("reports/*/tables/*",),
+    "tables": ("reports/*/~*/tables/*",),
 }
 # Differ between two runs that are otherwise the same.
 _MEASURED = ("seconds", "peak_memory_bytes")
@@ -68,6 +64,7 @@ def files_of(place: Workplace, stage: str) -> list[Path]:
     """What a stage has written, sorted."""
     results = place.path / "results"
     found = {file for pattern in FILES[stage] for file in results.glob(pattern)}
+    found = {file for file in found if file.is_file() and file.name[0] != "."}
     return sorted(file for file in found if not file.name.endswith(SUFFIX))
 
 
@@ -183,8 +180,10 @@ class Run:
             job.wait(after)
         except psutil.TimeoutExpired:
             with suppress(psutil.NoSuchProcess):
-                job.kill()
-                return True
+                # One that has ended and waits for its driver to notice cannot be killed any more.
+                if job.status() != psutil.STATUS_ZOMBIE:
+                    job.kill()
+                    return True
         return False
 
     def group(self) -> list[psutil.Process]:

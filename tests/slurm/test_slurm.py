@@ -20,7 +20,16 @@ pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 ON_GPU = ("train_vae", "train_generator", "latents", "sample", "evaluate")
 ON_CPU = ("index", "pixels", "modes", "collect", "grid")
-LOCAL = {"tables", "overview", "cost", "cost-plot", "claims", "settings-table", "tables-page"}
+LOCAL = {
+    "view",
+    "tables",
+    "overview",
+    "cost",
+    "cost-plot",
+    "claims",
+    "settings-table",
+    "tables-page",
+}
 
 
 def of_rule(rule: str) -> list[SlurmJob]:

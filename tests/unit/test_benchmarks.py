@@ -145,6 +145,52 @@ def test_a_section_says_what_was_run_where_and_has_every_row(device):
     assert "### Loading\n\n    python tests/benchmarks/bench_load.py --ipc 5\n\nmore" in text
 
 
+def test_a_section_of_a_result_from_elsewhere_is_of_that_machine_and_says_what_is_missing():
+    there = {"cpu": "a CPU", "cores": 16, "python": "3.99", "torch": "9.9"}
+    result = {"rows": [], "lines": ["more"], "device": "a GPU", "machine": there, "load": 0.5,
+              "date": "1 May 2020", "seconds": 240,
+              "missing": ["latents", "soft labels"]}  # fmt: skip
+    text = run_all.section("bench-gpu", [("Full size", "bench_gpu.py", (), result)], 60, 3.0)
+    first, _, second, *_ = text.splitlines()
+    assert first.startswith(
+        "`make bench-gpu`, 1 May 2020, 4 minutes: a GPU, Python 3.99, torch 9.9;"
+    )
+    assert first.endswith("load before it 0.5.")
+    assert second == "Not measured, in whole or in part: latents, soft labels."
+
+
+def test_a_part_that_fails_leaves_what_was_measured_and_the_other_parts(tmp_path, capsys):
+    row = Row("work", Seconds(2.0, 1.8), Seconds(1.0, 0.9))
+    file = tmp_path / "r.json"
+    seen = []
+
+    def fails():
+        yield "half"
+        raise RuntimeError("no compiler")
+
+    def works():
+        seen.append(json.loads(file.read_text()))
+        yield "whole"
+        yield row
+        seen.append(json.loads(file.read_text()))
+
+    options = timing.arguments("Doc.").parse_args(["--json", str(file)])
+    options.device = "cpu"
+    rows, missing = bench_gpu.measure(options, {"first": fails(), "second": works()})
+    assert rows == [row] and missing == ["first"]
+    told = capsys.readouterr()
+    assert "not measured: the rest of first (RuntimeError)" in told.out
+    assert "no compiler" in told.err
+    # The file as a kill would have left it: after the first part, and within the second.
+    assert [(found["lines"], found["missing"]) for found in seen] == [
+        (["half"], ["first", "second"]),
+        (["half", "", "whole"], ["first", "second"]),
+    ]
+    assert timing.rows_of(seen[1]) == [row]
+    found = json.loads(file.read_text())
+    assert timing.rows_of(found) == [row] and found["missing"] == ["first"]
+
+
 def test_every_benchmark_that_is_run_is_there():
     for _, file, _ in (*run_all.CPU, *run_all.GPU):
         assert (run_all.HERE / file).is_file()
@@ -165,4 +211,5 @@ def test_the_gpu_benchmark_runs_on_a_cpu_in_small(monkeypatch, tmp_path, capsys)
     bench_gpu.main()
     rows = timing.rows_of(json.loads(result.read_text()))
     assert len(rows) == 5 and all(row.ours.wall > 0 for row in rows)
-    assert "images/s" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "images/s" in said and "| compiled | 2 |" in said

@@ -19,7 +19,10 @@ from workplace import Workplace, own_config, own_images
 pytestmark = pytest.mark.slow
 
 
-def test_own_classes_through_a_fine_tuned_generator(fresh: Workplace) -> None:
+def test_own_classes_through_a_fine_tuned_generator(
+    fresh: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fresh.path)  # where the layout below looks for the images
     own_images(fresh.path / "own images", {"one": 24, "two": 24})
     # A twin of DiT-XL/2 where the fetched one would be: 256 px, latents 4 x 32 x 32, 1000 classes.
     run = {"method": "mgd3", "generator": "dit-finetuned", "steps": 3, "t_sg": 1}

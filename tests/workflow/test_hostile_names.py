@@ -43,7 +43,7 @@ def test_hostile_names_reach_no_shell_and_leave_no_folder(fresh: Workplace) -> N
 
     assert not list(place.rglob("HIT"))
     new = {path.name for path in place.iterdir()} - before
-    assert new == {"results", ".snakemake", "tiny.yaml"}
+    assert new == {"results", ".snakemake", ".mgd3", "tiny.yaml"}
     for path in (place / "results").rglob("*"):
         assert not set(path.name) & set(" '\"$`;|&<>*?\n\\"), path
     # Folders whose names begin with a dot are no classes.

@@ -60,7 +60,7 @@ rule tune_sample:
     shell:
         "mgd3 tune-sample --rung {input.rung:q} --slot {wildcards.slot:q}"
         " --dataset {params.dataset:q} --index {input.index:q} --method {params.method:q}"
-        " --settings {params.settings:q} --classes {params.classes:q} --ipc {params.ipc:q}"
+        " --settings {params.settings:q} --classes @<(printf %s {params.classes:q}) --ipc {params.ipc:q}"
         " --generation-seed {wildcards.gen:q} --generator {params.generator:q} {params.modes:q}"
         " --identity {params.identity:q} --output {output:q} --batch {resources.batch:q} --compile {resources.compile:q}"
         " --device {resources.device:q} --threads {threads} > {log:q} 2>&1"

@@ -18,6 +18,7 @@ from mgd3.base.identity import (
     identity,
     leaf,
     plain,
+    slug_in,
 )
 
 PIXELS = "0" * 64
@@ -208,3 +209,10 @@ def test_plain_keeps_what_it_was_given():
     given = {"b": (1, -0.0), "a": [True]}
     assert json.dumps(plain(given)) == '{"a": [true], "b": [1, 0.0]}'
     assert given == {"b": (1, -0.0), "a": [True]}
+
+
+def test_what_is_read_in_a_component_is_found_again():
+    of = identity("modes", 1)
+    for slug in ("gen0", "my~dit", "sd-v1.5", "a~0123456789ab"):
+        assert slug_in(leaf(slug, of)) == slug
+    assert slug_in("my~dit") == "my~dit", "no digits, none go"

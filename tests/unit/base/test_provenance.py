@@ -69,6 +69,9 @@ def test_missing_and_unexpected_files_are_named(tmp_path):
     (tmp_path / "results/.b.bin.host.1.tmp").write_text("unfinished")
     (tmp_path / "results/logs").mkdir()
     (tmp_path / "results/logs/x.log").write_text("said")
+    # The reports of a name are links, some to pages that nobody has asked for yet.
+    (tmp_path / "results/gallery.html").symlink_to("~0123456789ab/gallery.html")
+    (tmp_path / "results/page.html").symlink_to("deeper/mine.txt")
     assert found(tmp_path / "results") == [("missing", "a.txt"), ("unexpected", "deeper/mine.txt")]
 
 

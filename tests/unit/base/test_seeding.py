@@ -49,6 +49,7 @@ GOLDEN = {
     "train": 6215555065284628246,
     "train-generator": 7796488390309942783,
     "train-vae": 3544189215861194754,
+    "validate-generator": 7042380234235493474,
 }
 
 

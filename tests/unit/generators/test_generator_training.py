@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -13,8 +14,9 @@ from diffusers import DiTPipeline
 
 from mgd3.base import artifacts
 from mgd3.base.checkpoint import Checkpoint
+from mgd3.base.errors import UserError
 from mgd3.base.threads import computed_by
-from mgd3.data import make_dataset
+from mgd3.data import Dataset, make_dataset
 from mgd3.data.index import write_index
 from mgd3.generators import training
 from mgd3.generators.diffusion_loss import HybridLoss
@@ -32,12 +34,17 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 def small(tmp_path_factory):
     """Digits with four training images a class, and their index."""
     dataset = make_dataset("digits")
-    path = tmp_path_factory.mktemp("index") / "index.parquet"
+    return dataset, _few(dataset, tmp_path_factory.mktemp("index") / "index.parquet", "train")
+
+
+def _few(dataset: Dataset, path: Path, *splits: str) -> Path:
+    """Four images a class of some splits."""
     write_index(dataset, path)
     table, metadata = artifacts.load_table(path), artifacts.table_metadata(path)
-    few = table[table["split"] == "train"].groupby("class").head(4).reset_index(drop=True)
-    artifacts.save_table(path, few, {k: v for k, v in metadata.items() if k != "schema"})
-    return dataset, path
+    few = table[table["split"].isin(splits)].groupby(["class", "split"]).head(4)
+    kept = {k: v for k, v in metadata.items() if k != "schema"}
+    artifacts.save_table(path, few.reset_index(drop=True), kept)
+    return path
 
 
 def partial_dit(vae: Path):
@@ -190,3 +197,53 @@ def test_the_bound_is_zero_where_the_model_is_the_posterior():
         output = torch.cat([noise, torch.full_like(noise, v)], 1)
         loss = loss_of(output, x0, x_t, t, noise).item()
         assert (abs(loss) < 1e-6) == zero
+
+
+def test_min_snr_weights_the_noise_prediction_alone():
+    draws = torch.Generator().manual_seed(0)
+    x0, noise, eps, v = torch.randn((4, 8, 4, 8, 8), generator=draws)
+    t = torch.tensor([1, 2, 10, 100, 300, 600, 900, 999])
+    plain, weighted = (HybridLoss(torch.device("cpu"), g) for g in (None, 5.0))
+    x_t = plain.add_noise(x0, t, noise)
+    output = torch.cat([eps, v], 1)
+    difference = plain(output, x0, x_t, t, noise) - weighted(output, x0, x_t, t, noise)
+    expected = 0.0
+    for row, step in enumerate(t.tolist()):
+        abar = math.prod(1 - (1e-4 + (0.02 - 1e-4) * k / 999) for k in range(step + 1))
+        weight = min(abar / (1 - abar), 5.0) / (abar / (1 - abar))
+        expected += (1 - weight) * (eps[row] - noise[row]).square().mean().item() / len(t)
+    assert difference.item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_steps_are_stratified_and_labels_dropped_by_their_share():
+    labels, draws = torch.arange(1000) % 10, torch.Generator().manual_seed(0)
+    batch = training._Batch.drawn(torch.zeros(1000, 1, 1, 1), labels, 0.1, 10, draws)
+    assert torch.equal(batch.t, torch.arange(1000)), "one step from each of n equal parts"
+    dropped = batch.labels == 10
+    assert 60 < dropped.sum() < 140
+    assert torch.equal(batch.labels[~dropped], labels[~dropped])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_of_several_averages_the_one_that_serves_held_out_images_is_kept(tmp_path, flip):
+    dataset = dataclasses.replace(make_dataset("digits"), flip=flip)
+    index = _few(dataset, tmp_path / "index.parquet", "train", "validation")
+    recipe = dataclasses.replace(
+        RECIPE, dit=dataclasses.replace(RECIPE.dit, ema=(0.0, 0.9999), saved_as="bfloat16")
+    )
+    training.train_vae(dataset, index, recipe, tmp_path)
+    training.train_generator(dataset, index, recipe, tmp_path, tmp_path)
+    told = artifacts.load_json(tmp_path / "training.json")
+    losses = told["validation_loss"]
+    assert set(losses) == {"0.0", "0.9999"}
+    assert losses[str(told["ema"])] == min(losses.values())
+    held = artifacts.load_tensors(tmp_path / "transformer" / WEIGHTS)
+    assert {tensor.dtype for tensor in held.values()} == {torch.bfloat16}
+    assert DiTGenerator.load(tmp_path).dtype == torch.float32
+
+
+def test_averages_are_compared_on_held_out_images_only(small, tmp_path):
+    recipe = dataclasses.replace(RECIPE, dit=dataclasses.replace(RECIPE.dit, ema=(0.9, 0.99)))
+    training.train_vae(*small, recipe, tmp_path)
+    with pytest.raises(UserError, match=r"no validation images.*\s.*validation_fraction"):
+        training.train_generator(*small, recipe, tmp_path, tmp_path)

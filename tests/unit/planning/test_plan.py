@@ -43,8 +43,8 @@ def jobs(rows: list[Row]) -> dict[str, int]:
 @pytest.mark.slow
 def test_jobs_are_those_of_the_layout_and_finished_ones_are_not_counted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = resolve(CONFIG)
-    rows = plan(config, tmp_path, "cpu")
+    layout = Layout(resolve(CONFIG), tmp_path, VERSIONS)
+    rows = plan(layout, "cpu")
     assert jobs(rows) == {
         "train_vae": 1, "train_generator": 1, "latents": 1, "modes": 2, "sample": 24,
         "collect": 12, "pixels": 2, "evaluate": 12, "report": 7,
@@ -55,12 +55,12 @@ def test_jobs_are_those_of_the_layout_and_finished_ones_are_not_counted(tmp_path
     text = table(rows, "cpu")
     assert "total" in text and "extrapolated" in text
 
-    for path in Layout(config, tmp_path, VERSIONS).scores()[:-1]:
+    for path in layout.scores()[:-1]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     monkeypatch.setattr("mgd3.planning.plan._samples", lambda *_: iter(()))
     monkeypatch.setattr("mgd3.planning.plan._generators", lambda *_: iter(()))
-    assert jobs(plan(config, tmp_path, "cpu"))["evaluate"] == 1
+    assert jobs(plan(layout, "cpu"))["evaluate"] == 1
 
 
 class Instant:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ SHORT = 12
 # Bytes of a component of a path. File systems allow 255; names of temporary files, logs and records
 # are longer than that of what they belong to.
 LONGEST = 150
+_MARK = re.compile(rf"~[0-9a-f]{{{SHORT}}}$")
 # Enters every digest: another way to write the same description would have another one.
 _FORMAT = "mgd3 identity 1"
 
@@ -277,6 +279,11 @@ def leaf(slug: str, of: Identity, suffix: str = "") -> str:
     """The last component of a path: a slug to read and the identity, `mgd3-cfg4~0123456789ab`."""
     end = f"~{of.short}{suffix}"
     return _cut(slug, LONGEST - len(end.encode())) + end
+
+
+def slug_in(leaf: str) -> str:
+    """What is to be read in the last component of a path, without a suffix: `leaf` undone."""
+    return _MARK.sub("", leaf)
 
 
 def component(slug: str) -> str:

@@ -221,8 +221,8 @@ def verify(root: Path) -> tuple[int, list[Problem]]:
         How many files were proven sound, and what is wrong with the others:
         `damaged` (other bytes than were written, or another artefact than its path says; its own
         header proves it, also without a record), `missing` (recorded, not there), `stale` (made
-        from a file that is another one now), `unexpected` (no record names it). Logs, benchmarks
-        and hidden files (unfinished work) are not looked at.
+        from a file that is another one now), `unexpected` (no record names it, and it is no link).
+        Logs, benchmarks and hidden files (unfinished work) are not looked at.
 
     Raises:
         UserError: `root` is no folder, or holds no record.
@@ -266,7 +266,12 @@ def verify(root: Path) -> tuple[int, list[Problem]]:
     for record, found in whole:
         problems += _stale(record, found, digest_of, damaged)
     problems += _unsound(others, damaged)
-    unexpected = [f for f in others if f not in named and f.name != headers.FOLDER_HEADER]
+    # Links show the reports of one configuration, also those that are not made yet.
+    unexpected = [
+        f
+        for f in others
+        if f not in named and f.name != headers.FOLDER_HEADER and not f.is_symlink()
+    ]
     problems += [Problem("unexpected", file, "no record names it") for file in unexpected]
     return len(named - {problem.file for problem in problems}), problems
 

@@ -54,6 +54,7 @@ class Draw(StrEnum):
     TRAIN = "train"
     TRAIN_GENERATOR = "train-generator"
     TRAIN_VAE = "train-vae"
+    VALIDATE_GENERATOR = "validate-generator"
 
 
 def seed_of(stage: str, *keys: str | int) -> int:

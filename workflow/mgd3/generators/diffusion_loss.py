@@ -15,14 +15,22 @@ class HybridLoss:
 
     The bound trains the learned-range variance only: the mean enters it detached. At t = 0 it is
     the negative log-likelihood of the clean latents, elsewhere a KL divergence.
+
+    Args:
+        device: of the tensors it will be given.
+        min_snr: gamma of the Min-SNR weights min(SNR, gamma) / SNR of L_simple (Hang et al., ICCV
+            2023, arXiv 2303.09556, section 3.4, for noise prediction), SNR = abar / (1 - abar);
+            None for equal weights.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, min_snr: float | None = None) -> None:
         betas = torch.linspace(BETA_START, BETA_END, TRAIN_TIMESTEPS, dtype=torch.float64)
         abar = torch.cumprod(1 - betas, 0)
         previous = torch.cat([abar.new_ones(1), abar[:-1]])
         posterior = betas * (1 - previous) / (1 - abar)
         posterior[0] = posterior[1]  # it is 0 at t = 0, and its logarithm is needed
+        snr = abar / (1 - abar)
+        weight = torch.ones_like(snr) if min_snr is None else (min_snr / snr).clamp(max=1)
         columns = [
             abar.sqrt(),
             (1 - abar).sqrt(),
@@ -30,6 +38,7 @@ class HybridLoss:
             posterior.log(),
             previous.sqrt() * betas / (1 - abar),
             (1 - betas).sqrt() * (1 - previous) / (1 - abar),
+            weight,
         ]
         self._table = torch.stack(columns, 1).float().to(device)
 
@@ -53,8 +62,8 @@ class HybridLoss:
     ) -> torch.Tensor:
         """The loss, a scalar, of the network's output [n, 2C, h, w] (noise, then variance)."""
         eps, v = output.chunk(2, dim=1)
-        row = self._table[t].view(-1, 6, 1, 1, 1).unbind(1)
-        signal, sigma, log_beta, log_posterior, to_x0, _to_x_t = row
+        row = self._table[t].view(-1, self._table.shape[1], 1, 1, 1).unbind(1)
+        signal, sigma, log_beta, log_posterior, to_x0, _to_x_t, weight = row
         fraction = (v + 1) / 2
         log_variance = fraction * log_beta + (1 - fraction) * log_posterior
         x0_hat = (x_t - sigma * eps.detach()) / signal
@@ -70,7 +79,7 @@ class HybridLoss:
         # At t = 0 the model's mean is its prediction of x0 itself.
         first = (t == 0).view(-1, 1, 1, 1)
         bound = torch.where(first, -_log_likelihood(x0, x0_hat, log_variance), kl)
-        return (eps - noise).square().mean() + bound.mean() / math.log(2)
+        return (weight * (eps - noise).square()).mean() + bound.mean() / math.log(2)
 
 
 def _log_likelihood(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..base import artifacts
 from ..base.checkpoint import Checkpoint, Unfinished
 from ..base.errors import UserError
+from ..base.identity import slug_in
 from ..base.progress import Progress
 from ..base.seeding import Draw, torch_generator
 from ..base.threads import computed_by
@@ -105,7 +106,7 @@ def finetune(
         {
             "dataset": dataset.name,
             "images": len(latents.labels),
-            "base": base.name,
+            "base": slug_in(base.name),
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "new_classes": [name for name, row in rows.items() if row is None],
             **result,

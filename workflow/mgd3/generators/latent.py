@@ -19,6 +19,16 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
 
 
+def why_uncompiled(device: torch.device) -> str:
+    """What keeps networks from being compiled on a device; "" where nothing does."""
+    try:
+        # Compilers are missed at the first call only: here of a function that takes a second.
+        torch.compile(torch.exp2)(torch.zeros(8, device=device))
+    except (TorchDynamoException, RuntimeError) as error:
+        return _first_line(error)
+    return ""
+
+
 class LatentGenerator:
     """A denoising network, the codec of its latents and its training schedule.
 
@@ -73,14 +83,11 @@ class LatentGenerator:
 
     def compile(self) -> None:
         """See `base.Generator.compile`."""
-        try:
-            # Compilers are missed at the first call only: here of a function that takes a second.
-            torch.compile(torch.exp2)(torch.zeros(8, device=self.device))
-        except (TorchDynamoException, RuntimeError) as error:
+        if why := why_uncompiled(self.device):
             raise UserError(
-                f"the generator cannot be compiled on {self.device.type}: {_first_line(error)}",
+                f"the generator cannot be compiled on {self.device.type}: {why}",
                 "install a C++ compiler, or set `resources: {compile: false}`",
-            ) from error
+            )
         self._network.compile()
 
     def freeze(self) -> None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Weights = Literal["float32", "bfloat16"]
+
 
 @dataclass(frozen=True)
 class VaeRecipe:
-    """A small AutoencoderKL with two halvings: size x size pixels -> 4 x size/4 x size/4."""
+    """A small AutoencoderKL, by default with two halvings: size x size pixels -> 4 x size/4 x
+    size/4.
+
+    Attributes:
+        attention: whether the middle of encoder and decoder has a layer of attention.
+        saved_as: dtype of the weights that are kept; training is in float32.
+    """
 
     channels: tuple[int, ...] = (16, 32, 32)
     latent_channels: int = 4
+    attention: bool = True
     steps: int = 2000
     batch: int = 32
     learning_rate: float = 2e-3
     kl_weight: float = 1e-4
+    saved_as: Weights = "float32"
 
 
 @dataclass(frozen=True)
@@ -25,8 +35,13 @@ class DitRecipe:
     Attributes:
         affine_copies: slightly rotated, scaled and shifted copies of each training image that
             join it; few images make a network of this size repeat them otherwise.
-        ema: decay of the averaged weights, which are the ones kept.
+        ema: decays of the averaged weights. Of several, those of the least loss on the validation
+            split are kept.
         label_dropout: share of labels replaced by the null label, for CFG.
+        min_snr: gamma of the Min-SNR weights of the noise prediction (Hang et al., ICCV 2023,
+            arXiv 2303.09556, section 3.4), or None for equal weights.
+        precision: of the network's arithmetic; weights and optimiser are float32.
+        saved_as: dtype of the weights that are kept.
     """
 
     layers: int = 4
@@ -37,9 +52,12 @@ class DitRecipe:
     batch: int = 128
     learning_rate: float = 1e-3
     warmup: int = 200
-    ema: float = 0.999
+    ema: tuple[float, ...] = (0.999,)
     label_dropout: float = 0.1
     affine_copies: int = 9
+    min_snr: float | None = None
+    precision: Weights = "float32"
+    saved_as: Weights = "float32"
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ class FinetuneRecipe:
     ema: float = 0.9999
     label_dropout: float = 0.1
     checkpointing: bool = True
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Weights = "bfloat16"
     minmax: MinMaxRecipe | None = None
     seed: int = 0
 

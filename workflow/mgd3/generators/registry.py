@@ -182,6 +182,33 @@ _OWN: dict[str, GeneratorEntry] = {
         ),
         defaults=_SMALL,
     ),
+    "photo-dit": GeneratorEntry(
+        doc="a VAE and DiT for small photographs, trained on the data set at hand: about seven "
+        "hours of one core for CIFAR-10",
+        recipe=Recipe(
+            VaeRecipe(
+                channels=(32, 32, 64),
+                latent_channels=8,
+                attention=False,
+                steps=8000,
+                saved_as="bfloat16",
+            ),
+            DitRecipe(
+                layers=5,
+                heads=4,
+                head_dim=64,
+                steps=10_000,
+                batch=256,
+                learning_rate=7e-4,
+                warmup=500,
+                ema=(0.999, 0.9995, 0.9998),
+                affine_copies=0,
+                min_snr=5.0,
+                saved_as="bfloat16",
+            ),
+        ),
+        defaults=_SMALL,
+    ),
     "dit": GeneratorEntry(
         doc="DiT-XL/2 at 256 px with the VAE sd-vae-ft-mse, the paper's generator",
         hub=(_DIT, _FT_MSE),

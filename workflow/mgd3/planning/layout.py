@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from ..base.errors import UserError, named_paths
-from ..base.identity import Identity, leaf
+from ..base.identity import Identity, leaf, slug_in
 from ..data.archives import RECEIPT, archive_folder, archive_images, archives
 from ..data.imagenet import RESOURCES
 from ..data.registry import SPLITS
@@ -472,9 +472,12 @@ class Layout:
             raise _of_another(f"~{digits}")
 
     def _find(self, path: str) -> Identity | None:
-        """Files of a folder have one identity."""
-        above = map(str, itertools.islice(PurePath(path).parents, _DEEPEST))
-        return next((self._made[at] for at in (path, *above) if at in self._made), None)
+        """Files of a folder have one identity. Asked for by every input of every job."""
+        for _ in range(_DEEPEST + 1):
+            if (of := self._made.get(path)) is not None:
+                return of
+            path = path.rpartition("/")[0]
+        return None
 
     def keeps_time(self, path: str) -> bool:
         """Whether the time of an input counts: it is, or comes of, something that is trained here,
@@ -783,7 +786,7 @@ class Layout:
         """The modes of a run as images."""
         modes = Path(self.modes(dataset, self.runs[run], ipc, gen))
         of = self.ids.decoded_modes(dataset, run, ipc, gen, SHOWN_CLASSES)
-        slug = modes.stem.partition("~")[0]
+        slug = slug_in(modes.stem)
         folder = f"results/{dataset}/decoded/{modes.parent.parent.name}/{modes.parent.name}"
         return self._at(folder, slug, of, ".safetensors")
 

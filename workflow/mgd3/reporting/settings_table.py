@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..base.artifacts import save_text
 from ..base.errors import UserError
+from ..base.identity import slug_in
 from ..base.records import lineage, record_of, records_for
 from ..generators.registry import get_generator
 
@@ -81,7 +82,7 @@ def _row(
     row = {
         "dataset": dataset,
         "ipc": int(ipc.removeprefix("ipc")),
-        "generation_seed": int(gen.removeprefix("gen").partition("~")[0]),
+        "generation_seed": int(slug_in(gen).removeprefix("gen")),
         **_of_run(runs[run]),
     }
     images = manifest.with_name("images.safetensors")

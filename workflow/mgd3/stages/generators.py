@@ -51,7 +51,7 @@ class _Training(Job):
     index: formats.Index
 
 
-class TrainVae(_Training, version=1, keeps_freed_memory=True, reads_images=True):
+class TrainVae(_Training, version=2, keeps_freed_memory=True, reads_images=True):
     """Train a small VAE."""
 
     generator: Annotated[str, Registered(_trained), "a name of the registry"]
@@ -69,7 +69,7 @@ class TrainVae(_Training, version=1, keeps_freed_memory=True, reads_images=True)
             train_vae(dataset, self.index, recipe, self.folder, device)
 
 
-class TrainGenerator(_Training, version=2, keeps_freed_memory=True, reads_images=True):
+class TrainGenerator(_Training, version=3, keeps_freed_memory=True, reads_images=True):
     """Train a small DiT on its latents."""
 
     vae: folders.GeneratorsVae
