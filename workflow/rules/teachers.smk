@@ -33,16 +33,20 @@ rule train_teacher:
 # A file fetched elsewhere takes its place: `mgd3 fetch-teacher ... --file FILE`.
 rule fetch_teacher:
     output:
-        LAYOUT.files_of_teacher(IMAGENET, "resnet18"),
+        expand(
+            f"{CONFIG.cache_dir}/teachers/{IMAGENET}/{{teacher}}~{{id}}/{{file}}",
+            file=TEACHER_FILES,
+            allow_missing=True,
+        ),
     log:
-        "results/logs/fetch_teacher.log",
+        "results/logs/fetch_teacher_{teacher}~{id}.log",
     conda:
         "../../envs/mgd3.yaml"
     params:
         identity=identity,
         folder=folder_of,
     shell:
-        "mgd3 fetch-teacher --teacher resnet18 --identity {params.identity:q}"
+        "mgd3 fetch-teacher --teacher {wildcards.teacher:q} --identity {params.identity:q}"
         " --folder {params.folder:q} > {log:q} 2>&1"
 
 
