@@ -100,7 +100,7 @@ def test_large_images_have_no_judge_unless_they_are_given_one(tmp_path: Path):
     place = Layout(
         resolve(tiny(datasets=[data], runs=runs, judge="efficientnet-lite0")), ROOT, VERSIONS
     )
-    with pytest.raises(UserError, match="class 'one' of 'own' has no wnid"):
+    with pytest.raises(UserError, match="class 'one' of 'own' has no wnid of them"):
         place.judge("own")
 
 

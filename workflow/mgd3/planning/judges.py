@@ -80,15 +80,16 @@ def named_judge(teacher: str, dataset: Dataset) -> Judge:
     Raises:
         UserError: it can be neither.
     """
-    recipe, names = TEACHERS[teacher], dataset.source.classes()
+    recipe, known = TEACHERS[teacher], {*imagenet_wnids()}
+    names = dataset.source.classes()
     wnids = [getattr(dataset.meanings.get(name), "wnid", None) for name in names]
-    if recipe.pretrained and {*wnids} <= {*imagenet_wnids()}:
+    odd = next((name for name, wnid in zip(names, wnids, strict=True) if wnid not in known), None)
+    if recipe.pretrained and odd is None:
         return Judge(IMAGENET, teacher, wnids)
     if not recipe.steps:
-        odd = next(name for name, wnid in zip(names, wnids, strict=True) if wnid is None)
         raise UserError(
             f"judge {teacher!r} knows the classes of ImageNet-1K, and class {odd!r} of "
-            f"{dataset.name!r} has no wnid",
+            f"{dataset.name!r} has no wnid of them",
             "name it in the data set's `classes` file, or another network as `judge`",
         )
     return Judge(dataset.name, teacher)
