@@ -167,9 +167,9 @@ _NOTES = (
     "compare within one table only.",
     "* Features are the input of the network's last layer. kid (Binkowski et al. 2018), precision "
     "and recall (Kynkäänniemi et al. 2019, k = 3) and coverage (Naeem et al. 2020, k = 5) compare "
-    "the whole set with the test images, which no method has seen; kid is unbiased and around 0 "
-    "for real images, so that it may be negative. Real images are as many training images, drawn "
-    "by class: recall and coverage are small for any small set.",
+    "the whole set with the test images, which no method has seen. kid is unbiased for random "
+    "draws; small sets that are balanced by class score below 0. Real images are as many training "
+    "images, drawn by class: recall and coverage are small for any small set.",
     "* frechet: Frechet distance to the training images that were not drawn, from 5,000 images on: "
     "below, it is mostly bias. It is not the FID, whose features are Inception's.",
     "* nearest train: distance to the nearest training image of the class; beside it that of test "
