@@ -31,6 +31,7 @@ ROW = {"run": "mgd3_x", "label": "MGD3", "method": "mgd3", "generator": None}
 ROW["settings"] = {"t_sg": 5}
 TUNING = {
     "id": "t", "label": "MGD3", "position": 0, "dataset": "own", "ipc": 2,
+    "choice": {"method": "mgd3"},
     "points": [{"lambda": 0.1}, {"lambda": 1.0}], "slugs": ["a", "b"], "protocol": "hard-small",
     "network": "convnet3",
 }  # fmt: skip
@@ -47,11 +48,12 @@ def _measured(path: Path, classes: list[str]) -> Path:
     rows = [(run, c, k, space) for run in ("mgd3_x", "random") for c in classes
             for k in range(2) for space in ("latent", "map")]  # fmt: skip
     table = pd.DataFrame(rows, columns=["run", "class", "k", "space"])
-    names = ["diversity", "representativeness", "memorisation", "coverage", "precision", "recall",
-             "agreement", "frechet", "originals", "x", "y"]  # fmt: skip
+    names = ["diversity", "representativeness", "memorisation", "modes_hit", "kid",
+             "precision", "recall", "coverage", "frechet", "nearest_train", "closer_than_99",
+             "agreement", "log_probability", "originals", "x", "y"]  # fmt: skip
     draws = np.random.default_rng(0).random((len(table), len(names)))
     table[names] = draws
-    about = {"classes": classes, "of": OF, "runs": ["mgd3_x", "random"]}
+    about = {"classes": classes, "of": OF, "runs": ["mgd3_x", "random"], "not_judged": {}}
     artifacts.save_table(path, table, about)
     return path
 
@@ -94,14 +96,15 @@ def make_calls(folder: Path, generator: Path) -> dict[str, dict[str, Any]]:
     save(teacher, model.state_dict(), card)
     judged = folder / "judged.safetensors"
     features = {f"features/{c}": torch.randn(2, 8) for c in classes}
-    features |= {f"predicted/{c}": torch.zeros(2, dtype=torch.int64) for c in classes}
+    features |= {f"agrees/{c}": torch.zeros(2, dtype=torch.bool) for c in classes}
+    features |= {f"log_probability/{c}": torch.zeros(2) for c in classes}
     about = {"name": "conv3-32", "accuracy": {}}
     artifacts.save_tensors(judged, features, {"classes": classes, "teacher": about})
     rung, score = folder / "rung0.json", folder / "trial_score.json"
     points = [{"trial": k, "point": p, "score": None} for k, p in enumerate(TUNING["points"])]
     artifacts.save_json(rung, {"rung": 0, "settings": points})
     artifacts.save_json(folder / "chosen.json", {"rung": 1, "settings": points[:1]})
-    judgement = {"coverage": 0.5, "agreement": 0.5, "score": 0.5}
+    judgement = {"modes_hit": 0.5, "agreement": 0.5, "log_probability": -1.0, "score": 0.5}
     artifacts.save_json(score, {**slot, **judgement})
     scores = Scores(folder)
     for run, accuracy in (("mgd3_x", 0.8), ("random", 0.6)):
@@ -185,7 +188,8 @@ def make_calls(folder: Path, generator: Path) -> dict[str, dict[str, Any]]:
                   **tensor, **run_on},
         "measure": {"--latents": [str(latents)], "--index": str(index),
                     "--embedded": [str(embedded)], "--slugs": '["mgd3_x"]', "--of": json.dumps(OF),
-                    **out(".parquet"), "--points": str(folder / "out" / "points.parquet")},
+                    "--not-judged": '{"mgd3_x": "no network"}', **out(".parquet"),
+                    "--points": str(folder / "out" / "points.parquet")},
         "judge": {"--distilled": str(images), "--teacher": "conv3-32", **taught, **tensor,
                   **run_on},
         "judge-originals": {**data, "--teacher": "conv3-32", **taught, **tensor, **run_on},

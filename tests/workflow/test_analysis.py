@@ -40,11 +40,19 @@ def test_every_figure_of_the_paper_comes_from_clean(fresh: Workplace) -> None:
     gallery = (fresh.path / "results/reports/tiny/gallery.html").read_text()
     assert gallery.count('class="mode"') == 2 * 10 * 2, "IPC 2, ten classes, two guided runs"
     table = pd.read_csv(fresh.path / "results/reports/tiny/tables/metrics.csv")
-    assert len(table) == 2 * len(resolve(CONFIG).runs)
-    assert table[["diversity", "coverage", "agreement", "frechet"]].notna().all().all()
-    assert table.agreement.between(0, 1).all() and (table.frechet > 0).all()
+    spaces = ("latent", "map", "features")
+    assert len(table) == len(spaces) * len(resolve(CONFIG).runs)
+    seen = table[table.space == "features"]
+    assert table[table.space != "features"][["diversity", "modes_hit"]].notna().all().all()
+    judged = ["kid", "precision", "recall", "coverage", "agreement", "log_probability"]
+    assert seen[[*judged, "nearest_train", "closer_than_99", "kid_real"]].notna().all().all()
+    assert seen.agreement.between(0, 1).all() and (seen.log_probability < 0).all()
+    assert seen[["frechet", "frechet_real"]].isna().all().all(), "20 images"
     held = {(row.run, row.space) for row in table.itertuples()}
-    assert held == {(r.slug, space) for r in resolve(CONFIG).runs for space in ("latent", "map")}
+    assert held == {(r.slug, space) for r in resolve(CONFIG).runs for space in spaces}
+    copied = seen[seen.run.str.startswith("nearest")]
+    assert copied.closer_than_99.item() == 1
+    assert copied.nearest_train.item() < copied.nearest_train_real.item() / 4
     copies = table[table.run.str.startswith("nearest") & (table.space == "latent")]
     assert copies.memorisation.item() < 0.05, "they are training images"
     # Every file of the figures is there: nothing is left to do.

@@ -40,6 +40,8 @@ rule fetch_teacher:
         ),
     log:
         "results/logs/fetch_teacher_{teacher}~{id}.log",
+    wildcard_constraints:
+        teacher=one_of(name for name, recipe in TEACHERS.items() if recipe.pretrained),
     conda:
         "../../envs/mgd3.yaml"
     params:

@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 
 from mgd3.base import artifacts
 from mgd3.base.errors import UserError
-from mgd3.metrics import measures
+from mgd3.metrics import IN_LATENTS, OF_IMAGES, OF_SETS, measures
 from mgd3.metrics.stage import measure
 from mgd3.metrics.summary import by_class, summarise
 
@@ -42,10 +42,10 @@ def test_a_copied_training_image_scores_no_distance_and_a_typical_one_about_1():
     assert abs(np.median(measures.memorisation(fresh, real)) - 1) < 0.15
 
 
-def test_coverage_counts_the_modes_that_samples_are_nearest_to():
+def test_modes_hit_are_those_that_samples_are_nearest_to():
     modes = 10 * np.eye(4)
-    assert measures.coverage(modes + 0.1, modes) == 1
-    assert measures.coverage(np.repeat(modes[:1], 4, axis=0), modes) == 0.25
+    assert measures.modes_hit(modes + 0.1, modes) == 1
+    assert measures.modes_hit(np.repeat(modes[:1], 4, axis=0), modes) == 0.25
 
 
 def test_precision_falls_for_samples_outside_and_recall_for_samples_on_one_spot():
@@ -60,12 +60,32 @@ def test_precision_falls_for_samples_outside_and_recall_for_samples_on_one_spot(
     assert np.isnan(measures.precision_recall(real[:3], real)[1])
 
 
+def test_coverage_falls_for_samples_on_one_spot_and_does_not_reward_outliers():
+    real = some(300, d=2)
+    assert measures.coverage(some(300, d=2, seed=1), real) > 0.9
+    assert measures.coverage(some(300, d=2, seed=1) + 20, real) == 0
+    assert measures.coverage(0.05 * some(300, d=2, seed=1), real) < 0.3
+    # Few samples far apart have large balls, which recall takes for coverage.
+    few = 10 * np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert measures.precision_recall(few, real)[1] > 0.9
+    assert measures.coverage(few, real) == 0
+    assert np.isnan(measures.coverage(real, real[:5]))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Matrices come in blocks of a few rows, the last one smaller."""
+    monkeypatch.setattr(measures, "_BLOCK", 100)
+
+
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(((a - b) ** 2).sum()))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_memorisation_coverage_precision_and_recall_are_those_of_plain_loops(seed):
+def test_memorisation_modes_hit_precision_recall_and_coverage_are_those_of_plain_loops(
+    seed, small_blocks
+):
     x, real, modes = some(9, 3, seed), some(40, 3, seed + 10), some(6, 3, seed + 20)
     usual = np.median(
         [min(distance(a, b) for j, b in enumerate(real) if j != i) for i, a in enumerate(real)]
@@ -74,7 +94,7 @@ def test_memorisation_coverage_precision_and_recall_are_those_of_plain_loops(see
     np.testing.assert_allclose(measures.memorisation(x, real), copied)
 
     hit = {min(range(6), key=lambda m, a=a: distance(a, modes[m])) for a in x}
-    assert measures.coverage(x, modes) == len(hit) / 6
+    assert measures.modes_hit(x, modes) == len(hit) / 6
 
     def inside(points: np.ndarray, centres: np.ndarray) -> float:
         count = 0
@@ -89,6 +109,52 @@ def test_memorisation_coverage_precision_and_recall_are_those_of_plain_loops(see
     found = measures.precision_recall(x, real)
     assert found == pytest.approx((inside(x, real), inside(real, x)))
     assert 0 < found[0] < 1 or 0 < found[1] < 1
+
+    def radius(i: int) -> float:
+        return sorted(distance(real[i], b) for j, b in enumerate(real) if j != i)[4]
+
+    held = [min(distance(a, b) for a in x) <= radius(i) for i, b in enumerate(real)]
+    assert measures.coverage(x, real) == sum(held) / 40
+    assert 0 < sum(held) < 40
+
+    nearest = [min(distance(a, b) for b in real) for a in x]
+    np.testing.assert_allclose(measures.nearest_distance(x, real), nearest)
+    # Far from the origin, where the matrix product alone would lose the digits; a copy is a copy.
+    far = np.float32(real + 3e4)
+    assert measures.nearest_distance(far[:4], far).tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kid_is_that_of_plain_loops(seed, small_blocks):
+    x, y = some(7, 4, seed), some(11, 4, seed + 10) + 0.3
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return (sum(p * q for p, q in zip(a, b, strict=True)) / 4 + 1) ** 3
+
+    def within(points: np.ndarray) -> float:
+        n = len(points)
+        pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+        return sum(kernel(points[i], points[j]) for i, j in pairs) / (n * (n - 1))
+
+    between = sum(kernel(a, b) for a in x for b in y) / (7 * 11)
+    plain = within(x) + within(y) - 2 * between
+    assert measures.kid(x, y) == pytest.approx(plain, rel=1e-12)
+    assert measures.kid(np.float32(x), np.float32(y)) == pytest.approx(plain, rel=1e-5)
+    assert np.isnan(measures.kid(x[:1], y))
+
+
+def test_kid_is_unbiased_at_any_number_of_images():
+    """Where the Frechet distance of two draws of one distribution is mostly bias."""
+    kids, frechets = [], []
+    for seed in range(200):
+        x, y = some(10, 8, seed), some(40, 8, seed + 1000)
+        kids.append(measures.kid(x, y))
+        frechets.append(measures.frechet_distance(measures.gaussian([x]), measures.gaussian([y])))
+    error = np.std(kids) / np.sqrt(len(kids))
+    assert abs(np.mean(kids)) < 3 * error
+    assert min(kids) < 0
+    assert np.mean(frechets) > 2
+    assert np.mean([measures.kid(some(10, 8, s) + 1, some(40, 8, s + 99)) for s in range(20)]) > 1
 
 
 @pytest.mark.parametrize("n", [4, 60])
@@ -152,14 +218,19 @@ def written(folder: Path, runs: dict[str, float], seed: int = 0, names=tuple(NAM
         artifacts.save_tensors(samples[run], held, {"classes": list(names)})
     output = folder / f"samples{seed}.parquet"
     of = {"dataset": "d", "ipc": 5, "generation_seed": seed}
-    measure([latents], index, samples, of, output, folder / "points.parquet")
+    why = dict.fromkeys(runs, "no network")
+    measure([latents], index, samples, of, output, folder / "points.parquet", not_judged=why)
     return output
 
 
 def test_every_sample_is_measured_in_both_spaces_and_mapped(tmp_path):
     table = artifacts.load_table(written(tmp_path, {"narrow": 0.1, "wide": 3.0}))
-    assert len(table) == 2 * 2 * 2 * 5
-    assert table.drop(columns=["agreement", "frechet"]).notna().all().all()
+    assert len(table) == 2 * 2 * 3 * 5
+    of_features = [*OF_SETS, *OF_IMAGES]
+    in_latents = table[table.space != "features"]
+    assert in_latents.drop(columns=of_features).notna().all().all()
+    assert in_latents[of_features].isna().all().all()
+    assert table[table.space == "features"][[*IN_LATENTS, *of_features]].isna().all().all()
     means = table[table.space == "latent"].groupby("run")[["diversity", "representativeness"]]
     assert (means.mean().loc["wide"] > means.mean().loc["narrow"]).all()
     points = artifacts.load_table(tmp_path / "points.parquet")
@@ -168,7 +239,7 @@ def test_every_sample_is_measured_in_both_spaces_and_mapped(tmp_path):
 
 def test_normalisation_is_one_min_max_over_methods_and_classes(tmp_path):
     table = by_class(artifacts.load_table(written(tmp_path, {"narrow": 0.1, "wide": 3.0})))
-    for space, here in table.groupby("space"):
+    for space, here in table[table.space != "features"].groupby("space"):
         assert here.diversity_01.min() == 0, space
         assert here.diversity_01.max() == 1
         assert here.loc[here.diversity.idxmax(), "diversity_01"] == 1
@@ -182,7 +253,7 @@ def test_the_table_is_of_all_generation_seeds(tmp_path):
         files, [{"run": run, "label": f"The {run}"} for run in runs], tmp_path / "metrics.csv"
     )
     table = pd.read_csv(tmp_path / "metrics.csv")
-    assert table["n"].tolist() == [2] * 4
+    assert table["n"].tolist() == [2] * 6
     assert set(table["method"]) == {"The narrow", "The wide"}
     of_seeds = pd.read_csv(tmp_path / "metrics_classes.csv").query("run == 'wide'")
     of_seeds = of_seeds[of_seeds.space == "latent"].groupby("generation_seed").diversity.mean()
@@ -190,7 +261,8 @@ def test_the_table_is_of_all_generation_seeds(tmp_path):
     assert row.diversity == pytest.approx(of_seeds.mean())
     assert row.diversity_std == pytest.approx(of_seeds.std(ddof=0))
     text = (tmp_path / "metrics.md").read_text()
-    assert text.count("| The wide | 2 |") == 2
+    assert text.count("| The wide | 2 |") == 3
+    assert "| modes hit |" in text and "* n/a for The narrow, The wide: no network." in text
 
 
 def test_only_training_images_are_originals(tmp_path):
@@ -202,3 +274,10 @@ def test_only_training_images_are_originals(tmp_path):
 def test_a_class_that_a_set_lacks_is_named(tmp_path):
     with pytest.raises(UserError, match="distilled set of a has no class 'y'"):
         written(tmp_path, {"a": 1.0}, names=("x",))
+
+
+def test_a_run_is_judged_or_says_why_not(tmp_path):
+    latents, index = write_originals(tmp_path)
+    of = {"dataset": "d", "ipc": 5, "generation_seed": 0}
+    with pytest.raises(UserError, match="a is to be either judged"):
+        measure([latents], index, {"a": tmp_path / "a"}, of, tmp_path / "o", tmp_path / "p")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from mgd3.base.errors import UserError
 from mgd3.planning.config import resolve
-from mgd3.planning.layout import Judge, Layout
+from mgd3.planning.judges import Judge
+from mgd3.planning.layout import Layout
+from mgd3.planning.wiring import Wiring, compact
 from mgd3.stages import VERSIONS
 from workplace import ROOT, own_images, tiny
 
@@ -23,13 +29,55 @@ def evaluated(*protocols: str) -> list[dict[str, Any]]:
     return [{"protocol": p, "networks": [networks.get(p, "conv3")]} for p in protocols]
 
 
-def test_the_judge_is_the_teacher_that_the_configuration_has():
-    small = Judge("mnist", "resnet10-64")
+HERDING = {"method": "herding", "teacher": "resnet10-64"}
+
+
+def test_a_network_that_had_a_part_in_a_row_does_not_judge_it():
+    small, other = Judge("mnist", "resnet10-64"), Judge("mnist", "conv3-32")
     assert layout(UNGUIDED).judge("mnist") == small
-    herding = {"method": "herding", "teacher": "resnet18"}
-    assert layout(UNGUIDED, herding).judge("mnist") == Judge("mnist", "resnet18")
+    # There is another one at hand, which has no part in anything.
+    place = layout(UNGUIDED, HERDING)
+    assert place.judge("mnist") == other and place.judgings["mnist"].not_judged == {}
     soft = {"evaluation": evaluated("hard-small", "soft-small")}
-    assert layout(UNGUIDED, herding, **soft).judge("mnist") == small
+    assert layout(UNGUIDED, **soft).judge("mnist") == other
+    place = layout(UNGUIDED, {**HERDING, "teacher": "resnet18"})
+    assert place.judge("mnist") == small and len(place.verdicts("mnist", 2, 0)) == 2
+
+
+def test_a_row_is_not_judged_by_the_network_that_the_configuration_names_if_it_chose():
+    place = layout(UNGUIDED, HERDING, judge="resnet10-64")
+    run = place.config.runs[1].slug
+    why = {run: "resnet10-64 made or chose the images (method herding)"}
+    assert place.judgings["mnist"].not_judged == why
+    (file,) = place.verdicts("mnist", 2, 0)
+    assert place.config.runs[0].slug in file
+    assert not any(f"/judged/mnist/resnet10-64/{run}/" in path for path in place.artefacts())
+    asked = Wiring(place).judged(SimpleNamespace(dataset="mnist", ipc=2, gen=0))
+    assert asked[:2] == ["--judged", file] and asked[-2:] == ["--not-judged", compact(why)]
+
+
+def test_a_network_that_labels_every_row_judges_none():
+    soft = {"evaluation": evaluated("soft-small"), "judge": "resnet10-64"}
+    place = layout(UNGUIDED, {"method": "random"}, **soft)
+    assert place.judge("mnist") is None
+    assert place.verdicts("mnist", 2, 0) == place.verdict_on_originals("mnist") == []
+    why = "resnet10-64 labels the images for students (protocol soft-small)"
+    assert place.judgings["mnist"].not_judged == {run.slug: why for run in place.config.runs}
+
+
+def test_a_network_that_chose_settings_does_not_judge_what_it_chose():
+    tuned = {"tuning": [{"method": "mgd3", "grid": {"lambda": [0.5, 1]}}], "judge": "conv3-32"}
+    data = {"datasets": [{"name": "mnist", "validation_fraction": 0.1}]}
+    runs = [UNGUIDED, {**MGD3, "lambda": [0.5, 2]}]
+
+    def out(**changes: Any) -> dict[str, str]:
+        config = resolve({**tiny(runs=runs, **changes), **data})
+        return Layout(config, ROOT, VERSIONS).judgings["mnist"].not_judged
+
+    (run,) = out(**tuned)
+    assert "lambda0.5" in run
+    assert out(judge="conv3-32") == {}, "nothing says that it was tuned"
+    assert out(**{**tuned, "judge": "resnet10-64"}) == {}
 
 
 def test_large_images_have_no_judge_unless_they_are_given_one(tmp_path: Path):
@@ -40,21 +88,38 @@ def test_large_images_have_no_judge_unless_they_are_given_one(tmp_path: Path):
     place = Layout(resolve(tiny(datasets=[data], runs=runs)), ROOT, VERSIONS)
     assert place.judge("own") is None
     assert place.verdicts("own", 2, 0) == place.verdict_on_originals("own") == []
+    (why,) = place.judgings["own"].not_judged.values()
+    assert why.startswith("no network to judge with")
+    # A method's teacher judges the rows of the others.
     runs.append({"method": "herding", "teacher": "resnet18"})
     place = Layout(resolve(tiny(datasets=[data], runs=runs)), ROOT, VERSIONS)
     assert place.judge("own") == Judge("own", "resnet18")
-    assert len(place.verdicts("own", 2, 0)) == 2
+    assert len(place.verdicts("own", 2, 0)) == 1
+    place = Layout(resolve(tiny(datasets=[data], runs=runs[:1], judge="resnet18")), ROOT, VERSIONS)
+    assert place.judge("own") == Judge("own", "resnet18")
+    place = Layout(
+        resolve(tiny(datasets=[data], runs=runs, judge="efficientnet-lite0")), ROOT, VERSIONS
+    )
+    with pytest.raises(UserError, match="class 'one' of 'own' has no wnid of them"):
+        place.judge("own")
 
 
-def test_a_teacher_of_imagenet_is_asked_in_wnids(tmp_path: Path):
+def test_a_network_of_imagenet_is_asked_in_wnids(tmp_path: Path):
     own_images(tmp_path, {"one": 5, "two": 5})
     own_images(tmp_path, {"one": 5, "two": 5}, "val")
     (tmp_path / "classes.tsv").write_text("class\twnid\none\tn01440764\ntwo\tn02102040\n")
     data = {"name": "own", "root": str(tmp_path), "classes": str(tmp_path / "classes.tsv")}
     evaluation = [{"protocol": "soft-imagenet-teacher", "networks": ["conv3"]}]
     config = tiny(datasets=[data], runs=[{"method": "random"}], evaluation=evaluation)
-    judge = Layout(resolve(config), ROOT, VERSIONS).judge("own")
-    assert judge == Judge("imagenet1k", "resnet18", ["n01440764", "n02102040"])
+    named = {"judge": "efficientnet-lite0"}
+    place = Layout(resolve({**config, **named}), ROOT, VERSIONS)
+    wnids = ["n01440764", "n02102040"]
+    assert place.judge("own") == Judge("imagenet1k", "efficientnet-lite0", wnids)
+    weights = "/teachers/imagenet1k/efficientnet-lite0~"
+    assert any(weights in path for path in place.artefacts())
+    # The protocol's teacher labels all rows.
+    config["datasets"] = [{**data, "size": 128}]
+    assert Layout(resolve(config), ROOT, VERSIONS).judge("own") is None
 
 
 def slugs(runs: list[Any]) -> list[str]:

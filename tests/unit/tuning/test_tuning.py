@@ -24,6 +24,7 @@ from mgd3.evaluation.protocols import PROTOCOLS, StepBudget
 from mgd3.evaluation.stage import evaluate
 from mgd3.methods import Job
 from mgd3.methods.blocks import make_block
+from mgd3.metrics.judging import Seen
 from mgd3.networks.architectures import create_network
 from mgd3.planning.config import resolve
 from mgd3.planning.tuning import tunings
@@ -251,18 +252,20 @@ def test_the_proxy_counts_modes_with_an_image_that_is_recognised(tmp_path, monke
     monkeypatch.setattr(trials, "Latents", FakeLatents)
     monkeypatch.setattr(trials.Index, "read", lambda path: None)
     monkeypatch.setattr(trials, "_encoded", lambda *_: latents)
-    monkeypatch.setattr(trials, "_recognised", lambda *_: recognised)
+    seen = Seen(torch.zeros(6, 1), torch.tensor(recognised), -torch.arange(6.0))
+    monkeypatch.setattr(trials, "_seen", lambda *_: seen)
     path = distilled(tmp_path, torch.zeros(6, 3, 8, 8, dtype=torch.uint8),
                      torch.tensor([0, 0, 0, 1, 1, 1]), ["a", "b"])  # fmt: skip
     trials.proxy(path, rung_5(tmp_path), 0, [], Path(), Path(), 8, Path(), tmp_path / "score.json")
     found = artifacts.load_json(tmp_path / "score.json")
     assert found == {
         **SLOT_5, "generation_seed": 1001,
-        "coverage": pytest.approx((1 + 1 / 3) / 2), "agreement": pytest.approx(4 / 6),
-        "score": pytest.approx((2 / 3 + 1 / 3) / 2),
+        "modes_hit": pytest.approx((1 + 1 / 3) / 2), "agreement": pytest.approx(4 / 6),
+        "log_probability": -2.5, "score": pytest.approx((2 / 3 + 1 / 3) / 2),
     }  # fmt: skip
-    # Nothing recognised: no mode is covered.
-    monkeypatch.setattr(trials, "_recognised", lambda *_: np.zeros(6, dtype=bool))
+    # Nothing recognised: no mode counts.
+    none = replace(seen, agrees=torch.zeros(6, dtype=torch.bool))
+    monkeypatch.setattr(trials, "_seen", lambda *_: none)
     trials.proxy(path, rung_5(tmp_path), 0, [], Path(), Path(), 8, Path(), tmp_path / "score.json")
     assert artifacts.load_json(tmp_path / "score.json")["score"] == 0
 
@@ -277,7 +280,7 @@ def test_the_teacher_is_asked_by_the_name_of_the_class(tmp_path):
     draws = torch.Generator().manual_seed(0)
     coarse = torch.randint(256, (24, 3, 4, 4), dtype=torch.uint8, generator=draws)
     images, labels = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3), torch.arange(24) % 3
-    found = trials._recognised(images, labels, tmp_path, ["a", "b", "c"], "cpu")
+    found = trials._seen(images, labels, tmp_path, ["a", "b", "c"], "cpu").agrees
     with torch.no_grad():
         seen = [names[network((x[None] / 255 - 0.5) / 0.25).argmax()] for x in images]
     expected = [seen[i] == "abc"[i % 3] for i in range(24)]
@@ -318,9 +321,10 @@ def finished(folder: Path, raw: dict, best: int) -> list[dict]:
     points = tuning.points
     judged = {trial: [0.5 + trial / 10] for trial in range(6)}
     proxies = scores(folder / "rung0", judged, points=points)
+    judgement = {"modes_hit": 0.75, "agreement": 0.9, "log_probability": -0.25}
     for path in proxies:
         record = artifacts.load_json(path)
-        artifacts.save_json(path, {**record, "coverage": 0.75, "agreement": 0.9})
+        artifacts.save_json(path, {**record, **judgement})
     trained = {trial: [80.0, 84.0 + (trial == best)] for trial in (3, 4, 5)}
     rung = scores(folder / "rung1", trained, "accuracy", 1, points)
     chosen = folder / "rung2.json"
@@ -328,6 +332,7 @@ def finished(folder: Path, raw: dict, best: int) -> list[dict]:
     keys = ("id", "position", "dataset", "ipc", "points", "slugs", "protocol", "network")
     return [
         {**{key: getattr(tuning, key) for key in keys}, "label": tuning.run.label,
+         "choice": resolve(raw).tuning[0],
          "scores": [list(map(str, proxies)), list(map(str, rung))], "chosen": str(chosen)}
     ]  # fmt: skip
 
@@ -351,6 +356,8 @@ def test_the_overlay_adds_the_chosen_run_to_the_configuration(tmp_path):
     (added,) = [run for run in tuned.runs if run.slug not in before]
     assert [slug for slug in after if slug != added.slug] == before, "the tuned run stays"
     assert (added.settings["lambda"], added.settings["t_sg"]) == (1, 5)
+    # The same search as before, of which is known which network chose.
+    assert tuned.tunes and [t.id for t in tunings(tuned)] == [t.id for t in tunings(resolve(raw))]
     assert added.settings["steps"] == 12
     assert table["run"][0] == added.slug and table["chosen"].tolist() == [True] + [False] * 5
 
@@ -372,7 +379,10 @@ def test_the_table_has_every_setting_with_what_judged_it(tmp_path):
     assert table["validation_1"].isna().tolist() == [False] * 3 + [True] * 3
     text = (tmp_path / "tuning.md").read_text()
     assert "6 settings, 12 distilled sets, 6 trainings" in text
-    assert "| **1** | **5** | **0.75** | **0.90** | **0.90** | **82.5 ± 2.5 (n=2)** |" in text
+    assert (
+        "| **1** | **5** | **0.75** | **0.90** | **-0.25** | **0.90** | **82.5 ± 2.5 (n=2)** |"
+        in text
+    )
     assert "Rank correlation of the proxy with rung 1, over its 3 settings: 0.00." in text
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 from .errors import UserError, did_you_mean
+from .settings import short
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
     def get_or_raise(self, name: str) -> T:
         """Raises UserError for a name that is not in the registry."""
         if name not in self:
-            raise UserError(f"unknown {self.what} {name!r}", did_you_mean(name, self))
+            raise UserError(f"unknown {self.what} {short(name)}", did_you_mean(name, self))
         return self[name]
 
     def __getitem__(self, name: str) -> T:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..base.errors import UserError, did_you_mean
 from ..base.paths import expanded
+from ..base.settings import short
 from .archives import archives
 from .imagenet import SUBSETS, subsets
 from .meaning import Meaning, folder_meanings, imagenet_meanings, read_classes, require_rows
@@ -330,7 +331,7 @@ def make_dataset(choice: str | Mapping[str, Any]) -> Dataset:
     kind = name if name in DATASETS else "imagefolder"
     if kind == "imagefolder" and "root" not in settings:
         raise UserError(
-            f"unknown data set {name!r}",
+            f"unknown data set {short(name)}",
             f"{did_you_mean(name, NAMED)} For your own images write "
             "{name: mydata, root: path/to/images}",
         )

@@ -12,7 +12,7 @@ from typing import Any
 from ..base.errors import UserError, did_you_mean
 from ..base.paths import expanded, in_one_spelling
 from ..base.registry import Registry, own_entries
-from ..base.settings import require_typed
+from ..base.settings import require_typed, short
 from .families import FAMILIES
 from .families.base import VAE_FILES, WEIGHTS
 from .recipes import DitRecipe, FinetuneRecipe, MinMaxRecipe, Recipe, VaeRecipe
@@ -302,7 +302,7 @@ def get_generator(name: str) -> GeneratorEntry:
     if is_registered(name):
         if name not in GENERATORS:
             raise UserError(
-                f"unknown generator {name!r}",
+                f"unknown generator {short(name)}",
                 f"{did_you_mean(name, GENERATORS)} A folder is given as a path with a slash: "
                 "./my-dit",
             )

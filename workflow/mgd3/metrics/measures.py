@@ -1,12 +1,13 @@
-"""Measures of a set of samples against the originals of their class: functions of arrays.
+"""Measures of a set of samples against real images: functions of arrays.
 
-All take float arrays, samples [k, d] and originals [n, d], in any space: latents, or their
-two-dimensional map.
+All take float arrays, samples [k, d] and real images [n, d], in any space: latents, their
+two-dimensional map, features of a network. Those that compare whole sets compute in float64, a
+block of a matrix at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,11 @@ from scipy.spatial.distance import cdist
 
 # Originals that count for representativeness (paper, section 4.4).
 NEAREST = 50
+# Images from which on a Frechet distance says more of the images than of their number.
+FRECHET_LEAST = 5000
 _PERPLEXITY = 30
+# Entries of a block of a matrix: 128 MiB in float64.
+_BLOCK = 2**24
 
 
 def diversity(samples: np.ndarray) -> np.ndarray:
@@ -50,28 +55,103 @@ def memorisation(samples: np.ndarray, originals: np.ndarray) -> np.ndarray:
         return cdist(samples, originals).min(axis=1) / usual
 
 
-def coverage(samples: np.ndarray, modes: np.ndarray) -> float:
+def modes_hit(samples: np.ndarray, modes: np.ndarray) -> float:
     """Fraction of the modes [m, d] that are the nearest mode of some sample."""
     return len(np.unique(cdist(samples, modes).argmin(axis=1))) / len(modes)
 
 
+def nearest_distance(points: np.ndarray, originals: np.ndarray) -> np.ndarray:
+    """Distance of each point to the nearest original, [k]; exactly 0 for a copy."""
+    found = np.empty(len(points), dtype=np.int64)
+    for rows, squared in _squared_distances(points, originals):
+        found[rows] = squared.argmin(axis=1)
+    return np.linalg.norm(np.float64(points) - originals[found], axis=1)
+
+
 def precision_recall(
-    samples: np.ndarray, originals: np.ndarray, nearest: int = 3
+    samples: np.ndarray, real: np.ndarray, nearest: int = 3
 ) -> tuple[float, float]:
-    """Kynkaanniemi et al. 2019: the share of one set inside the balls of the other.
+    """Kynkaanniemi et al. 2019: the share of one set inside the balls of the other, k = 3 as there.
 
     A point's ball reaches to its `nearest`-th neighbour in its own set. Precision: samples inside
-    the originals' balls; recall: originals inside the samples'. NaN where a set has no more than
-    `nearest` points; recall is small by nature where there are few samples.
+    the real images' balls; recall: real images inside the samples'. NaN where a set has no more
+    than `nearest` points; recall is small by nature where there are few samples.
     """
 
     def inside(points: np.ndarray, centres: np.ndarray) -> float:
         if len(centres) <= nearest:
             return float("nan")
-        radius = np.partition(cdist(centres, centres), nearest, axis=1)[:, nearest]
-        return float((cdist(points, centres) <= radius).any(axis=1).mean())
+        radii = _squared_radii(centres, nearest)
+        blocks = _squared_distances(points, centres)
+        return sum(int((held <= radii).any(axis=1).sum()) for _, held in blocks) / len(points)
 
-    return inside(samples, originals), inside(originals, samples)
+    return inside(samples, real), inside(real, samples)
+
+
+def coverage(samples: np.ndarray, real: np.ndarray, nearest: int = 5) -> float:
+    """Naeem et al. 2020: the share of real images with a sample inside their ball, k = 5 as there.
+
+    A real image's ball reaches to its `nearest`-th neighbour among the real ones. NaN where there
+    are no more than `nearest`; small by nature where there are few samples.
+    """
+    if len(real) <= nearest:
+        return float("nan")
+    radii = _squared_radii(real, nearest)
+    blocks = _squared_distances(real, samples)
+    return sum(int((held.min(axis=1) <= radii[rows]).sum()) for rows, held in blocks) / len(real)
+
+
+def kid(samples: np.ndarray, real: np.ndarray) -> float:
+    """Kernel distance of two sets of features (Binkowski et al. 2018, the formula of KID).
+
+    The unbiased estimate of the squared maximum mean discrepancy with the kernel
+    (x.y / d + 1)^3, of all pairs at once instead of a mean over subsets. Its mean does not depend
+    on the number of images, and it is below 0 now and then where the sets are of one distribution.
+    NaN where a set has a single point.
+    """
+    x, y = np.float64(samples), np.float64(real)
+    if min(len(x), len(y)) < 2:
+        return float("nan")
+
+    def total(a: np.ndarray, b: np.ndarray) -> float:
+        return sum(((a[rows] @ b.T / a.shape[1] + 1) ** 3).sum() for rows in _blocks(a, b))
+
+    def within(a: np.ndarray) -> float:
+        own = (((a**2).sum(axis=1) / a.shape[1] + 1) ** 3).sum()
+        return (total(a, a) - own) / (len(a) * (len(a) - 1))
+
+    return float(within(x) + within(y) - 2 * total(x, y) / (len(x) * len(y)))
+
+
+def _blocks(a: np.ndarray, b: np.ndarray) -> list[slice]:
+    """Rows of a, cut so that a block of the matrix between the two is small enough."""
+    rows = max(1, _BLOCK // len(b))
+    return [slice(start, min(start + rows, len(a))) for start in range(0, len(a), rows)]
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Squared distances of a's rows to all of b's: the rows, and their block, float64.
+
+    By the matrix product, which is much faster than differences. It loses digits where both lie far
+    from the origin, so b's mean is moved there.
+    """
+    centre = b.mean(axis=0, dtype=np.float64)
+    a, b = a - centre, b - centre
+    norms = (b**2).sum(axis=1)
+    for rows in _blocks(a, b):
+        squared = a[rows] @ (-2 * b.T)
+        squared += norms
+        squared += (a[rows] ** 2).sum(axis=1)[:, None]
+        yield rows, np.maximum(squared, 0, out=squared)
+
+
+def _squared_radii(points: np.ndarray, nearest: int) -> np.ndarray:
+    """Squared distance of each point to its `nearest`-th neighbour among the others, [n]."""
+    radii = np.empty(len(points))
+    for rows, squared in _squared_distances(points, points):
+        squared[np.arange(len(squared)), np.arange(rows.start, rows.stop)] = np.inf
+        radii[rows] = np.partition(squared, nearest - 1, axis=1)[:, nearest - 1]
+    return radii
 
 
 @dataclass(frozen=True)
@@ -102,7 +182,8 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """Frechet distance of two Gaussians of features (Heusel et al. 2017, the formula of FID).
 
     One fitted to few samples has a covariance that is too small and too thin, which raises the
-    distance: compare equal numbers of samples only.
+    distance: compare equal numbers of samples only, and `FRECHET_LEAST` at least. It is the FID
+    for the features of one Inception network alone.
     """
     # The trace of the square root of two covariances' product is the nuclear norm of the product
     # of their roots: no matrix root, and no imaginary rounding errors.

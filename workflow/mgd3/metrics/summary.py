@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,11 @@ import pandas as pd
 
 from ..base import artifacts
 from ..base.tables import read_csv
+from . import FEATURES, IN_LATENTS, OF_IMAGES, OF_SETS
 
-MEASURES = (
-    "diversity",
-    "representativeness",
-    "memorisation",
-    "coverage",
-    "precision",
-    "recall",
-    "agreement",
-    "frechet",
-)
+MEASURES = (*IN_LATENTS, *OF_SETS, *OF_IMAGES)
+# What real images score stands beside these, in columns of their own.
+_REAL = (*OF_SETS, "nearest_train")
 
 
 def by_class(samples: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +40,8 @@ def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output: Pat
     the measures by class: `metrics.md` and `metrics_classes.csv`.
 
     Each file is one data set, IPC and generation seed; `runs` give the labels and the order. Means
-    and deviations (ddof 0) of the table are over generation seeds.
+    and deviations (ddof 0) of the table are over generation seeds. Columns `*_real` are what as
+    many real images score.
     """
     parts, headers = [], [artifacts.table_metadata(file) for file in files]
     for file, header in zip(files, headers, strict=True):
@@ -62,10 +57,25 @@ def summarise(files: Sequence[Path], runs: Sequence[dict[str, Any]], output: Pat
     table = grouped.mean().join(spread).join(grouped.size().rename("n"))
     table = table.reset_index()
     table.insert(4, "method", table["run"].map(labels))
+    real = _real(headers)
+    table = table.merge(real, on=["dataset", "ipc", "space"], how="left")
     by_class_file = output.with_name(f"{output.stem}_classes.csv")
     artifacts.save_text(by_class_file, classes.to_csv(index=False))
     artifacts.save_text(output, table.to_csv(index=False))
-    artifacts.save_text(output.with_suffix(".md"), _markdown(table, headers))
+    artifacts.save_text(output.with_suffix(".md"), _markdown(table, real, headers, labels))
+
+
+def _real(headers: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """What real images score, means and deviations over generation seeds, by data set and IPC."""
+    rows = [
+        {**header["of"], "space": FEATURES, **dict.fromkeys(_REAL), **header.get("real", {})}
+        for header in headers
+    ]
+    keys = ["dataset", "ipc", "space"]
+    table = pd.DataFrame(rows).astype(dict.fromkeys(_REAL, float))
+    grouped = table.groupby(keys, sort=False)[list(_REAL)]
+    spread = grouped.std(ddof=0).add_suffix("_real_std")
+    return grouped.mean().add_suffix("_real").join(spread).reset_index()
 
 
 def load_classes(path: Path, measures: Sequence[str]) -> pd.DataFrame:
@@ -79,39 +89,67 @@ def load_classes(path: Path, measures: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _markdown(table: pd.DataFrame, headers: Sequence[dict[str, Any]]) -> str:
+def _markdown(
+    table: pd.DataFrame,
+    real: pd.DataFrame,
+    headers: Sequence[dict[str, Any]],
+    labels: Mapping[str, str],
+) -> str:
     lines = ["# Measures of the distilled sets", ""]
+    about = {(h["of"]["dataset"], h["of"]["ipc"]): h for h in headers}
+    of_real = real.set_index(["dataset", "ipc"]).to_dict("index")
     for (dataset, ipc, space), here in table.groupby(["dataset", "ipc", "space"], sort=False):
-        lines += [f"## {dataset}, {ipc} per class, {_SPACE[space]}", ""]
-        lines += ["| method | n | " + " | ".join(MEASURES) + " |"]
-        lines += ["| --- | --: |" + " --: |" * len(MEASURES)]
+        shown = (*OF_SETS, *OF_IMAGES) if space == FEATURES else IN_LATENTS
+        header = about[dataset, ipc]
+        lines += [f"## {dataset}, {ipc} per class, {_space(space, header)}", ""]
+        lines += ["| method | n | " + " | ".join(map(_plain, shown)) + " |"]
+        lines += ["| --- | --: |" + " --: |" * len(shown)]
         for row in here.to_dict("records"):
-            cells = [_cell(row[m], row[f"{m}_std"], row["n"]) for m in MEASURES]
-            method = row["method"].replace("_", "\\_")
-            lines.append(f"| {method} | {row['n']} | " + " | ".join(cells) + " |")
+            cells = [_cell(row[m], row[f"{m}_std"], row["n"]) for m in shown]
+            lines.append(f"| {_escaped(row['method'])} | {row['n']} | " + " | ".join(cells) + " |")
+        if space == FEATURES:
+            n = int(here["n"].max())
+            if "real" in header:
+                found = of_real[dataset, ipc]
+                cells = [
+                    _cell(found[f"{m}_real"], found[f"{m}_real_std"], n) if m in _REAL else "n/a"
+                    for m in shown
+                ]
+                lines.append(f"| *real images* | {n} | " + " | ".join(cells) + " |")
+            lines += ["", *_why_not(header, labels)]
         lines.append("")
-    return "\n".join([*lines, *_NOTES, *_of_teachers(headers), ""])
+    return "\n".join([*lines, *_NOTES, ""])
 
 
-def _of_teachers(headers: Sequence[dict[str, Any]]) -> list[str]:
-    """Who judged, and what as many real images as a set holds would have scored."""
-    told: dict[tuple[str, int], list[float]] = {}
-    notes = {}
-    for header in headers:
-        if "teacher" in header:
-            key = header["of"]["dataset"], header["of"]["ipc"]
-            told.setdefault(key, []).append(header["frechet_real"])
-            held = header["teacher"]
-            known = ", ".join(f"{part} {value:.1f} %" for part, value in held["accuracy"].items())
-            notes[key] = f"teacher {held['name']} (accuracy: {known or 'unknown'})"
+def _why_not(header: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """Why cells of the table of features are n/a."""
     lines = []
-    for (dataset, ipc), values in told.items():
-        real = _cell(float(np.mean(values)), float(np.std(values)), len(values))
-        lines.append(
-            f"* {dataset}, {ipc} per class: {notes[dataset, ipc]}. As many real training images, "
-            f"drawn by class, have frechet {real}."
-        )
+    if (why := header.get("no_frechet")) is not None:
+        lines.append(f"* frechet is n/a: {why}.")
+    for reason in dict.fromkeys(header["not_judged"].values()):
+        runs = [run for run, why in header["not_judged"].items() if why == reason]
+        rows = ", ".join(_escaped(labels[run]) for run in runs)
+        lines.append(f"* n/a for {rows}: {reason}.")
     return lines
+
+
+def _space(space: str, header: Mapping[str, Any]) -> str:
+    if space != FEATURES:
+        return _SPACE[space]
+    if "teacher" not in header:
+        return "features of a network"
+    held = header["teacher"]
+    known = ", ".join(f"{part} {value:.1f} %" for part, value in held["accuracy"].items())
+    return f"features of {held['name']} (accuracy: {known or 'unknown'})"
+
+
+def _plain(measure: str) -> str:
+    """A measure as readers see it."""
+    return measure.replace("_", " ").replace("than 99", "than 99 %")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("_", "\\_")
 
 
 _SPACE = {"latent": "latent space", "map": "the t-SNE map shared by the methods"}
@@ -122,16 +160,27 @@ _NOTES = (
     "representativeness: mean distance to the 50 nearest originals of the class, smaller is "
     "better; a class with fewer uses all.",
     "* memorisation: distance to the nearest training image over the usual distance between "
-    "training images; 0 is a training image. coverage: share of the class's k-means modes, as "
-    "many as there are samples, that a sample is nearest to. precision, recall: share of the "
-    "samples inside the originals' balls of 3 neighbours, and the reverse.",
-    "* agreement: share of the samples in which the teacher sees their class. frechet: Frechet "
-    "distance between Gaussians fitted to the teacher's features (the input of its last layer) of "
-    "the whole set and of all training images. It is not the FID, whose features are Inception's, "
-    "and falls with the number of images: compare sets of one data set, size and teacher only. "
-    "Neither depends on the space; n/a where the configuration has no teacher.",
+    "training images; 0 is a training image. modes hit: share of the class's k-means modes, as "
+    "many as there are samples, that a sample is nearest to: what a method that is guided to them "
+    "is made for.",
     "* Distances in a t-SNE map change with the version of the library and the methods shown: "
     "compare within one table only.",
+    "* Features are the input of the network's last layer. kid (Binkowski et al. 2018), precision "
+    "and recall (Kynkäänniemi et al. 2019, k = 3) and coverage (Naeem et al. 2020, k = 5) compare "
+    "the whole set with the test images, which no method has seen. kid is unbiased for random "
+    "draws; small sets that are balanced by class score below 0. Real images are as many training "
+    "images, drawn by class: recall and coverage are small for any small set.",
+    "* frechet: Frechet distance to the training images that were not drawn, from 5,000 images on: "
+    "below, it is mostly bias. It is not the FID, whose features are Inception's.",
+    "* nearest train: distance to the nearest training image of the class; beside it that of test "
+    "images. closer than 99 %: share of the samples that are closer to one than 99 % of the test "
+    "images are (by chance 0.01).",
+    "* agreement: share of the samples that the network takes for their class, of all classes that "
+    "it knows; log probability: its mean of that class. Both rise with the guidance scale, "
+    "whatever becomes of the data: neither says that a set is good.",
+    "* A network that made, chose or labelled a row's images, or chose its settings, does not "
+    "judge it. Networks that were trained on the training images know them better than the test "
+    "images, so that real images may have a kid above 0.",
 )
 
 

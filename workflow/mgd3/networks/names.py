@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.errors import UserError, did_you_mean
+from ..base.settings import short
 
 TIMM = "timm:"
 # Mean and standard deviation of ImageNet's images in [0, 1], by channel.
@@ -102,7 +103,7 @@ def get_network(name: str, image_size: int, family: str = "hard") -> Network:
     known = NETWORKS[family]
     if name not in known:
         raise UserError(
-            f"unknown network {name!r} (of the protocol's family {family!r})",
+            f"unknown network {short(name)} (of the protocol's family {family!r})",
             f"{did_you_mean(name, known)} Or {TIMM}NAME for a network of timm",
         )
     network = known[name]

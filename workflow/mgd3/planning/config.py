@@ -65,6 +65,8 @@ class Config:
     Attributes:
         run_choices: the runs as written, sweeps not unfolded.
         tuning: with defaults; `tuning.plan` resolves it when it is asked for.
+        tunes: whether the configuration itself says what is tuned.
+        judge: the network on whose features sets are measured; None: see `judges.judging`.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Config:
     run_choices: list[dict[str, Any]]
     evaluation: list[dict[str, Any]]
     tuning: list[dict[str, Any]]
+    tunes: bool
+    judge: str | None
     device: str
     batch: int | str
     compile: bool
@@ -198,6 +202,8 @@ def resolve(raw: Mapping[str, Any]) -> Config:
         runs=runs,
         run_choices=list(raw["runs"]),
         tuning=[{**TuningChoice.defaults(), **entry} for entry in raw.get("tuning", [{}])],
+        tunes="tuning" in raw,
+        judge=raw.get("judge"),
         evaluation=[{"training_seeds": 1, **entry} for entry in raw["evaluation"]],
         device=resources.get("device", "auto"),
         batch=resources.get("batch", "auto"),

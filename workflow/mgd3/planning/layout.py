@@ -22,9 +22,10 @@ from ..generators.folder import vae_files
 from ..generators.registry import GeneratorEntry, get_generator, slug_of
 from ..methods import METHODS
 from ..reporting.sweeps import SWEPT_FIGURES, curves
-from ..teachers import TEACHER_FILES, TEACHERS, names_for, trained_on
+from ..teachers import TEACHER_FILES, TEACHERS, trained_on
 from .config import Config, Run
 from .identities import Fingerprints, Identities, blocks, first_with
+from .judges import Judge, Judging, judging
 from .tuning import Tuning
 from .user_files import UserFiles
 
@@ -33,8 +34,6 @@ from .user_files import UserFiles
 AUTO_IMAGES = 1000
 # Marks latents of mirrored images, and modes that are found among them, too.
 FLIPS = "-flips"
-# The teacher that judges small images where the configuration names none: quick to train.
-_SMALL_TEACHER = "resnet10-64"
 # In pictures: classes of a data set, and those whose trajectories are drawn.
 SHOWN_CLASSES, TRACED_CLASSES = 10, 3
 # Values of t_sg whose trajectories stand one below another.
@@ -99,21 +98,6 @@ class LatentJob:
     dataset: str
     encoder: str
     identity: Identity
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The teacher that judges the distilled sets of a data set.
-
-    Attributes:
-        trained_on: the data set it was trained on.
-        teacher: its name.
-        classes: what it calls the data set's classes; None: as the data set does.
-    """
-
-    trained_on: str
-    teacher: str
-    classes: list[str] | None = None
 
 
 class Layout:
@@ -532,8 +516,9 @@ class Layout:
             if isinstance(protocol, SoftProtocol):
                 self._teacher(protocol.teacher_data or dataset, protocol.teacher)
                 self.labels(dataset, run.slug, ipc, gen, entry["protocol"])
-        if judge := self.judge(dataset):
-            self.verdict(dataset, judge, run.slug, ipc, gen)
+        judged = self.judgings[dataset]
+        if judged.judge and run.slug not in judged.not_judged:
+            self.verdict(dataset, judged.judge, run.slug, ipc, gen)
         if run in self.from_modes:
             self.decoded_modes(dataset, run.slug, ipc, gen)
         if "steps" in run.settings:
@@ -572,34 +557,25 @@ class Layout:
         return bool(self.distilling) and any(run.generator for run in self.config.runs)
 
     def judge(self, dataset: str) -> Judge | None:
-        """The teacher that the configuration has for a data set; for small images, if it has none,
-        one that is quick to train."""
-        for entry in self.config.evaluation:
-            protocol = get_protocol(entry["protocol"])
-            if isinstance(protocol, SoftProtocol):
-                names = protocol.teacher_classes(self.datasets[dataset])
-                return Judge(protocol.teacher_data or dataset, protocol.teacher, names)
-        for run in self.config.runs:
-            if "teacher" in METHODS[run.method].needs:
-                return self._own_judge(dataset, run.settings["teacher"])
-        small = self.datasets[dataset].size <= TEACHERS[_SMALL_TEACHER].size
-        return Judge(dataset, _SMALL_TEACHER) if small else None
+        """The network on whose features the sets of a data set are measured, if there is one."""
+        return self.judgings[dataset].judge
 
-    def _own_judge(self, dataset: str, teacher: str) -> Judge | None:
-        """A teacher that a run has; none where that has no names for the classes."""
-        classes = self.classes[dataset]
-        try:
-            names = names_for(teacher, self.datasets[dataset], classes)
-        except UserError:
-            return None
-        seen = trained_on(teacher, dataset)
-        return Judge(seen, teacher, None if names == classes else names)
+    @cached_property
+    def judgings(self) -> dict[str, Judging]:
+        """How sets are judged, by data set."""
+        searches: list[Tuning] = []
+        if self.config.tunes:
+            with suppress(UserError):  # who does not tune has nothing to mend
+                searches = [*self.tunings.values()]
+        return {name: judging(self.config, of, searches) for name, of in self.datasets.items()}
 
     def verdicts(self, dataset: str, ipc: int, gen: int) -> list[str]:
-        """A teacher's judgement of every run's distilled set; none where there is no teacher."""
+        """A teacher's judgement of every distilled set that it judges."""
         if (judge := self.judge(dataset)) is None:
             return []
-        return [self.verdict(dataset, judge, run.slug, ipc, gen) for run in self.distilling]
+        out = self.judgings[dataset].not_judged
+        runs = [run.slug for run in self.distilling if run.slug not in out]
+        return [self.verdict(dataset, judge, run, ipc, gen) for run in runs]
 
     def verdict(self, dataset: str, judge: Judge, run: str, ipc: int, gen: int) -> str:
         """A teacher's judgement of a distilled set."""
@@ -609,7 +585,7 @@ class Layout:
         return self._at(folder, f"ipc{ipc}_gen{gen}", of, ".safetensors")
 
     def verdict_on_originals(self, dataset: str) -> list[str]:
-        """The teacher's features of the training images; none where there is no teacher."""
+        """The teacher's features of the real images; none where there is no teacher."""
         if (judge := self.judge(dataset)) is None:
             return []
         of = self.ids.judged_originals(dataset, judge.trained_on, judge.teacher)
@@ -735,6 +711,7 @@ class Layout:
         return [
             {
                 "id": tuning.id,
+                "choice": choice,
                 "label": tuning.run.label,
                 "position": tuning.position,
                 "dataset": tuning.dataset,
@@ -746,7 +723,7 @@ class Layout:
                 "scores": [self.judged(tuning, rung) for rung in range(len(tuning.rungs))],
                 "chosen": self.chosen(tuning),
             }
-            for tuning in self.tunings.values()
+            for tuning, choice in zip(self.tunings.values(), self.config.tuning, strict=True)
         ]
 
     def tuning_figures(self) -> list[str]:

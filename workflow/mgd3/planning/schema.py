@@ -321,6 +321,13 @@ class Configuration(Settings):
     generation_seeds: Annotated[UniqueListOf[Seed], Setting("one distilled set for each")]
     runs: Annotated[ListOf[RunChoice], Setting("rows of the table; a list as a value sweeps")]
     evaluation: Annotated[ListOf[EvaluationChoice], Setting("how the distilled sets are judged")]
+    judge: Annotated[
+        Annotated[str, OneOf(lambda: TEACHERS)],
+        Setting(
+            "network on whose features sets are measured; by default one that is quick to train, "
+            "or that a protocol or method has anyway"
+        ),
+    ] = ABSENT
     tuning: Annotated[
         ListOf[TuningChoice],
         Setting("what `snakemake tune` searches: one entry for each method"),

@@ -270,9 +270,11 @@ class Wiring:
 
     def judged(self, w: Any) -> list[str]:
         """Options for a teacher's judgement of the sets that are measured."""
+        out = self.layout.judgings[w.dataset].not_judged
         return [
             *_option("--judged", self.verdicts(w)),
             *_option("--judged-originals", self.verdict_on_originals(w)),
+            *(["--not-judged", compact(out)] if out else []),
         ]
 
     def of(self, w: Any) -> str:

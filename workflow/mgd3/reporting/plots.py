@@ -124,7 +124,7 @@ def trade_off(classes: pd.DataFrame, output: Path) -> None:
     runs = list(classes.run.unique())
     shown = _some(runs, len(_MARKERS))
     first = classes.generation_seed == classes.generation_seed.min()
-    classes = classes[first & classes.run.isin(shown)]
+    classes = classes[first & classes.run.isin(shown) & classes.space.isin(_SPACES)]
     panels = list(classes.groupby(["dataset", "ipc", "space"], sort=False))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)

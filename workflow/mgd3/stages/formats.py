@@ -168,7 +168,7 @@ def _latents(path: Path) -> None:
 _MEASURED = table(
     "measure",
     ("run", "class", "k", "space", "diversity", "representativeness", "originals"),
-    {**_NAMED, "of": {"dataset": str, "ipc": int, "generation_seed": int}},
+    {**_NAMED, "of": {"dataset": str, "ipc": int, "generation_seed": int}, "not_judged": dict},
 )
 _POINTS = table("measure", ("run", "class", "k", "x", "y"), {**_NAMED, "runs": [str]})
 _SET = tensors("collect", _NAMED, images=True)
@@ -202,10 +202,14 @@ Trial = Annotated[Path, InFile(tensors("tune-sample", _TRIAL, images=True))]
 Labels = Annotated[list[Path], InFile(tensors("relabel", _LABELS, entries=["logits"]), many=True)]
 Embedded = Annotated[list[Path], InFile(tensors("embed", _NAMED, of_class={"{}": _Z}), many=True)]
 _JUDGED = tensors("judge", {**_NAMED, "teacher": {"name": str, "accuracy": dict}},
-                  of_class={"features/{}": ("F32", 2), "predicted/{}": ("I64", 1)})  # fmt: skip
+                  of_class={"features/{}": ("F32", 2), "agrees/{}": ("BOOL", 1),
+                            "log_probability/{}": ("F32", 1)})  # fmt: skip
 Judged = Annotated[list[Path], InFile(_JUDGED, many=True)]
 JudgedOriginals = Annotated[
-    Path, InFile(tensors("judge-originals", _NAMED, of_class={"features/{}": ("F32", 2)}))
+    Path,
+    InFile(
+        tensors("judge-originals", _NAMED, of_class={"train/{}": ("F32", 2), "test/{}": ("F32", 2)})
+    ),
 ]
 Measured = Annotated[Path, InFile(_MEASURED)]
 ManyMeasured = Annotated[list[Path], InFile(_MEASURED, many=True)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..base.errors import UserError
+from ..base.shapes import shortened
 from . import fields, folders, formats
 from .contract import Job, Positional
 from .evaluation import TeacherClasses
@@ -20,6 +21,17 @@ def by_run(slugs: list[str], files: list[Path], what: str) -> dict[str, Path]:
             f"argument --{what}: {len(files)} files for {len(slugs)} runs", "give one for each run"
         )
     return dict(zip(slugs, files, strict=True))
+
+
+def _no_reasons(value: dict[str, Any]) -> str | None:
+    if odd := [run for run, why in value.items() if not (isinstance(why, str) and why)]:
+        return f"has no reason for {shortened(odd[0])}"
+    return None
+
+
+NotJudged = Annotated[
+    dict[str, str], fields.Json(dict, "a JSON object of a reason for each run", _no_reasons)
+]
 
 
 class Embed(Job, version=1):
@@ -40,18 +52,19 @@ class Embed(Job, version=1):
         embed(self.distilled, self.generator, int(self.size), self.output, device)
 
 
-class Measure(Job, version=2):
-    """Diversity, representativeness, coverage of distilled sets."""
+class Measure(Job, version=3):
+    """Measures of distilled sets, in latent space and on a teacher's features."""
 
     latents: formats.Latents
     index: formats.Index
     embedded: formats.Embedded
     slugs: fields.Names
     of: fields.Of
-    judged: Annotated[formats.Judged, "a teacher's judgement of each set"] | None = None
+    judged: Annotated[formats.Judged, "a teacher's judgement of the sets"] | None = None
     judged_originals: (
-        Annotated[formats.JudgedOriginals, "its features of the training images"] | None
+        Annotated[formats.JudgedOriginals, "its features of the real images"] | None
     ) = None
+    not_judged: Annotated[NotJudged, "the other sets, and why not"] | None = None
     output: Annotated[Path, OutFile(".parquet")]
     points: Annotated[Path, OutFile(".parquet"), "output: the coordinates of the map"]
     threads: fields.Threads | None = None
@@ -59,6 +72,7 @@ class Measure(Job, version=2):
     def run(self) -> None:
         from ..metrics.stage import measure
 
+        out = self.not_judged or {}
         measure(
             self.latents,
             self.index,
@@ -66,13 +80,14 @@ class Measure(Job, version=2):
             self.of,
             self.output,
             self.points,
-            by_run(self.slugs, self.judged, "judged") if self.judged else None,
+            by_run([s for s in self.slugs if s not in out], self.judged or [], "judged"),
             self.judged_originals,
+            out,
         )
 
 
-class Judge(Job, version=1):
-    """A teacher's features and classes of a distilled set."""
+class Judge(Job, version=2):
+    """A teacher's features of a distilled set, and what it says of its classes."""
 
     distilled: formats.ImageSet
     teacher_classes: TeacherClasses | None = None
@@ -96,8 +111,8 @@ class Judge(Job, version=1):
         )
 
 
-class JudgeOriginals(Job, version=1, reads_images=True):
-    """A teacher's features of the training images."""
+class JudgeOriginals(Job, version=2, reads_images=True):
+    """A teacher's features of the training and test images."""
 
     dataset: fields.Dataset
     index: formats.Index
@@ -122,7 +137,7 @@ class JudgeOriginals(Job, version=1, reads_images=True):
         )
 
 
-class MeasuresTable(Job, version=2):
+class MeasuresTable(Job, version=3):
     """The measures by method and by class."""
 
     measures: Annotated[formats.ManyMeasured, Positional(), "what `measure` wrote"]

@@ -15,7 +15,8 @@ from .methods import Compile, Method, Settings, _Making
 
 _TUNING = {
     "id": str, "label": str, "position": int, "dataset": str, "ipc": int, "points": [dict],
-    "slugs": [str], "protocol": str, "network": str, "scores": [[str]], "chosen": str,
+    "choice": dict, "slugs": [str], "protocol": str, "network": str, "scores": [[str]],
+    "chosen": str,
 }  # fmt: skip
 
 
@@ -87,7 +88,7 @@ class TuneSample(_Making, version=3, keeps_freed_memory=True):
         sample(self.method, self.job(), self.rung, self.slot, self.output)
 
 
-class TuneProxy(Job, version=2):
+class TuneProxy(Job, version=3):
     """Judge a distilled set without training."""
 
     distilled: formats.Trial
@@ -151,7 +152,7 @@ class TuneTrain(Job, version=2):
         )
 
 
-class TuneReport(Job, version=1):
+class TuneReport(Job, version=2):
     """What was tried, and the chosen settings as an overlay."""
 
     tunings: Annotated[list[dict[str, Any]], Tunings([_TUNING], "a JSON list of tunings", _unlike)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import UserError, did_you_mean
+from ..base.settings import short
 from ..networks.names import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def pixels_key(resize: int, size: int) -> str:
 def get_teacher(name: str) -> TeacherRecipe:
     """Raises UserError for a name that is not in the registry."""
     if name not in TEACHERS:
-        raise UserError(f"unknown teacher {name!r}", did_you_mean(name, TEACHERS))
+        raise UserError(f"unknown teacher {short(name)}", did_you_mean(name, TEACHERS))
     return TEACHERS[name]
 
 

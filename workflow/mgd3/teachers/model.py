@@ -90,6 +90,14 @@ class Teacher:
         """
         if list(classes) == self.classes and self.rows is None:
             return self
+        return replace(self, classes=list(classes), rows=self.rows_of(classes))
+
+    def rows_of(self, classes: Sequence[str]) -> Tensor:
+        """Where classes stand among all of its own, int64 [len(classes)], on its device.
+
+        Raises:
+            UserError: it does not know one of them.
+        """
         row_of = {name: row for row, name in enumerate(self.classes)}
         if missing := [name for name in classes if name not in row_of]:
             raise UserError(
@@ -97,9 +105,8 @@ class Teacher:
                 f"{did_you_mean(missing[0], row_of) if len(row_of) < 50 else ''} "
                 "use a teacher trained on this data set".strip(),
             )
-        rows = torch.tensor([row_of[name] for name in classes])
         device = next(self.model.parameters()).device
-        return replace(self, classes=list(classes), rows=rows.to(device))
+        return torch.tensor([row_of[name] for name in classes], device=device)
 
 
 def save(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ import pandas as pd
 from ..base import artifacts
 from .rungs import read_score, setting_of
 
+# Of the first rung, beside the proxy.
+_JUDGED = ("modes_hit", "agreement", "log_probability")
+
 
 def report(
     tunings: Sequence[Mapping[str, Any]],
@@ -22,16 +25,16 @@ def report(
 ) -> None:
     """Write `tuning.csv`, beside it `tuning.md`, and the overlay.
 
-    The table has a row for each setting that was tried, best first: of the first rung `coverage`,
-    `agreement` and `proxy`, of rung r `validation_r` (mean), `validation_r_std` (ddof 0) and
-    `validation_r_n`, empty where it was dropped before; `chosen`. The overlay holds the runs of
-    the configuration with the chosen ones behind those that were tuned, which stay to compare
-    with.
+    The table has a row for each setting that was tried, best first: of the first rung `modes_hit`,
+    `agreement`, `log_probability` and `proxy`, of rung r `validation_r` (mean),
+    `validation_r_std` (ddof 0) and `validation_r_n`, empty where it was dropped before; `chosen`.
+    The overlay holds the runs of the configuration with the chosen ones behind those that were
+    tuned, which stay to compare with, and what was tuned.
 
     Args:
         tunings: `id`, `label` of the run, `position` in `runs`, `dataset`, `ipc`, `points`,
-            `slugs`, `protocol`, `network`, `scores` (files of each rung), `chosen` (the file of
-            what is left after the last).
+            `choice` (as the configuration has it), `slugs`, `protocol`, `network`, `scores` (files
+            of each rung), `chosen` (the file of what is left after the last).
         runs: the runs of the configuration as written.
         known: slugs of the runs of the configuration, sweeps unfolded.
         name: of the configuration.
@@ -45,7 +48,8 @@ def report(
         if tuning["slugs"][trial] not in held:
             held.add(tuning["slugs"][trial])
             chosen.setdefault(tuning["position"], []).append(tuning["points"][trial])
-    artifacts.save_text(overlay, _overlay(runs, chosen, name, overlay))
+    choices = [dict(tuning["choice"]) for tuning in tunings]
+    artifacts.save_text(overlay, _overlay(runs, chosen, choices, name, overlay))
 
 
 def _table(tuning: Mapping[str, Any]) -> pd.DataFrame:
@@ -67,7 +71,7 @@ def _table(tuning: Mapping[str, Any]) -> pd.DataFrame:
         for trial, own in records.groupby("trial"):
             rows[trial]["rung"] = rung
             if rung == 0:
-                rows[trial] |= own[["coverage", "agreement"]].mean().to_dict()
+                rows[trial] |= own[list(_JUDGED)].mean().to_dict()
                 rows[trial]["proxy"] = own["score"].mean()
             else:
                 rows[trial][f"validation_{rung}"] = own["score"].mean()
@@ -82,7 +86,7 @@ def _table(tuning: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: record.get(key) for key in ("trial", "coverage", "agreement", "score")}
+    return {key: record.get(key) for key in ("trial", *_JUDGED, "score")}
 
 
 def _markdown(tunings: Sequence[Mapping[str, Any]], tables: Sequence[pd.DataFrame]) -> str:
@@ -100,11 +104,12 @@ def _markdown(tunings: Sequence[Mapping[str, Any]], tables: Sequence[pd.DataFram
         keys = list(tuning["points"][0])
         columns = [f"validation_{rung}" for rung in range(1, len(rungs))]
         heads = [f"rung {rung}, validation" for rung in range(1, len(rungs))]
-        lines.append("| " + " | ".join([*keys, "coverage", "agreement", "proxy", *heads]) + " |")
-        lines.append("|" + " --: |" * (len(keys) + 3 + len(columns)))
+        judged = [name.replace("_", " ") for name in (*_JUDGED, "proxy")]
+        lines.append("| " + " | ".join([*keys, *judged, *heads]) + " |")
+        lines.append("|" + " --: |" * (len(keys) + len(judged) + len(columns)))
         for row in table.to_dict("records"):
             cells = [f"{row[key]:g}" for key in keys]
-            cells += [f"{row[c]:.2f}" for c in ("coverage", "agreement", "proxy")]
+            cells += [f"{row[c]:.2f}" for c in (*_JUDGED, "proxy")]
             cells += [_accuracy(row, column) for column in columns]
             if row["chosen"]:
                 cells = [f"**{cell}**" if cell else "" for cell in cells]
@@ -129,9 +134,10 @@ def _accuracy(row: Mapping[str, Any], column: str) -> str:
 
 
 _NOTES = (
-    "* The chosen setting is bold. coverage: share of the training images' modes that are nearest "
-    "to some image of the set; agreement: share of the images that a teacher takes for their "
-    "class; proxy: coverage by those images only. No training yet.",
+    "* The chosen setting is bold. modes hit: share of the training images' k-means modes that are "
+    "nearest to some image of the set; agreement: share of the images that a teacher takes for "
+    "their class; log probability: its mean of that class; both rise with guidance. proxy: modes "
+    "hit by the images that it takes for their class. No training yet.",
     "* validation: accuracy in per cent on held-out training images, mean ± standard deviation "
     "(ddof 0) over n generation seeds, which no other rung and no reported figure uses. It is the "
     "best of several: expect less on the test set, which tuning never reads.",
@@ -141,6 +147,7 @@ _NOTES = (
 def _overlay(
     runs: Sequence[Mapping[str, Any]],
     chosen: Mapping[int, Sequence[Mapping[str, Any]]],
+    choices: Sequence[Mapping[str, Any]],
     name: str,
     overlay: Path,
 ) -> str:
@@ -153,7 +160,8 @@ def _overlay(
     lines = [
         "# Chosen by `snakemake tune`; give it after the configuration that was tuned:",
         f"#   snakemake --cores 2 --configfile CONFIG {overlay}",
-        "# The runs that were tuned stay beside the chosen ones.",
+        "# The runs that were tuned stay beside the chosen ones. `tuning` says what was tried: a",
+        "# network that chose among settings does not judge what it chose.",
     ]
-    held = {"name": f"{name[:54]}-tuned", "runs": out}
+    held = {"name": f"{name[:54]}-tuned", "runs": out, "tuning": [*choices]}
     return "\n".join([*lines, yaml.safe_dump(held, sort_keys=False, allow_unicode=True)])

@@ -16,6 +16,8 @@ from ..base.errors import UserError
 from ..base.shapes import misfit
 
 SLOT = {"rung": int, "slot": int, "trial": int, "point": dict}
+# What a score of the first rung has beside it.
+_JUDGED = ("modes_hit?", "agreement?", "log_probability?")
 
 
 def read_score(path: str | Path, points: int, rung: int | None = None) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def read_score(path: str | Path, points: int, rung: int | None = None) -> dict[s
     Raises:
         UserError: it is no such file, or of a trial that is none of them, or of another rung.
     """
-    record = artifacts.load_json(path, {**SLOT, "coverage?": float, "agreement?": float})
+    record = artifacts.load_json(path, {**SLOT, **dict.fromkeys(_JUDGED, float)})
     if "score" not in record:
         shape = {"trial": int, "accuracy": {"last": float}}
         record = {**record, "score": artifacts.load_json(path, shape)["accuracy"]["last"]}

@@ -22,8 +22,8 @@ from ..evaluation.stage import evaluate
 from ..generators.latents import Latents
 from ..generators.vae import load_vae, to_size
 from ..methods import Job, distiller
-from ..metrics.judging import look
-from ..metrics.measures import coverage
+from ..metrics.judging import Seen, look
+from ..metrics.measures import modes_hit
 from ..teachers import TEACHER_FILES, load
 from .rungs import SLOT, require_slot, slot_of
 
@@ -73,10 +73,11 @@ def proxy(
 ) -> None:
     """Judge a distilled set without training, by what it stands for and whether it is recognised.
 
-    Writes JSON: `coverage`, the share of the training images' modes (k-means centroids, as many
+    Writes JSON: `modes_hit`, the share of the training images' modes (k-means centroids, as many
     as there are images in the set) that are nearest to some image's latent; `agreement`, the share
-    of the images that the teacher takes for their class; and `score`, the share of the modes that
-    are nearest to an image which the teacher takes for its class. Means over classes.
+    of the images that the teacher takes for their class, of all classes that it knows, and
+    `log_probability`, its mean of that class; and `score`, the share of the modes that are nearest
+    to an image which the teacher takes for its class. Means over classes.
 
     Args:
         rung, slot: that the set is of.
@@ -89,20 +90,20 @@ def proxy(
     held = artifacts.load_tensors(distilled, ["images", "labels"])
     originals = Latents(latent_files, Index.read(index))
     samples = _encoded(held["images"], vae_folder, size, device)
-    recognised = _recognised(
-        held["images"], held["labels"], teacher_folder, originals.classes, device
-    )
-    covered, scores = [], []
+    seen = _seen(held["images"], held["labels"], teacher_folder, originals.classes, device)
+    recognised = seen.agrees.numpy()
+    hit, scores = [], []
     for label, name in enumerate(originals.classes):
         own = (held["labels"] == label).numpy()
         real = np.ascontiguousarray(originals.mean(name).flatten(1).numpy())
         modes = centroids(real, min(int(own.sum()), len(real)), name)
-        covered.append(coverage(samples[own], modes))
+        hit.append(modes_hit(samples[own], modes))
         good = own & recognised
-        scores.append(coverage(samples[good], modes) if good.any() else 0.0)
+        scores.append(modes_hit(samples[good], modes) if good.any() else 0.0)
     found = {
-        "coverage": float(np.mean(covered)),
+        "modes_hit": float(np.mean(hit)),
         "agreement": float(recognised.mean()),
+        "log_probability": float(seen.log_probability.mean()),
         "score": float(np.mean(scores)),
     }
     print(", ".join(f"{key} {value:.3f}" for key, value in found.items()), file=sys.stderr)
@@ -117,13 +118,13 @@ def _encoded(images: Tensor, vae_folder: Path, size: int, device: str) -> np.nda
     return torch.cat(parts).flatten(1).cpu().numpy()
 
 
-def _recognised(
+def _seen(
     images: Tensor, labels: Tensor, folder: Path, classes: Sequence[str], device: str
-) -> np.ndarray:
-    """Which images the teacher takes for their class, bool [N]; `labels` count in `classes`."""
+) -> Seen:
+    """What the teacher makes of images; `labels` count in `classes`."""
     name = artifacts.load_json(folder / TEACHER_FILES[1], {"teacher": str})["teacher"]
-    _, seen = look(images, load(folder, device).slice(classes), name)
-    return (seen == labels).numpy()
+    network = load(folder, device)
+    return look(images, network.rows_of(classes).cpu()[labels.long()], network, name)
 
 
 def train(
