@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 
 import pytest
 import yaml
@@ -49,7 +50,12 @@ def test_no_job_of_a_tuning_is_given_test_images(fresh: Workplace) -> None:
     }  # fmt: skip
     commands = re.findall(r"^(?:Shell command: )? *(mgd3 .+)$", output, re.M)
     assert len(commands) == sum(parse_jobs(output).values()) - 1  # `tune` itself runs nothing
-    assert not [c for c in commands if "--test" in c or "test" in c.split("--output")[-1]]
+    # Identities name settings, too, such as at which size a teacher is tested.
+    identities = [json.loads(shlex.split(c)[shlex.split(c).index("--identity") + 1])
+                  for c in commands if "--identity" in c]  # fmt: skip
+    assert len(identities) > 20 and not [of for of in identities if "test" in of["inputs"]]
+    told = [re.sub(r"--identity '[^']*'", "", c) for c in commands]
+    assert not [c for c in told if "--test" in c or "test" in c.split("--output")[-1]]
     assert sorted(c.split("--split ")[1].split()[0] for c in commands if "--split" in c) == [
         "train", "validation"
     ]  # fmt: skip
