@@ -42,6 +42,24 @@ def test_reconstructions_stay_what_they_were(vaes):
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-9])
+def test_a_channel_that_holds_nothing_stays_so(vaes, scale):
+    """Neither infinite nor magnified; and reconstructions stay."""
+    vae, _, pixels = vaes
+    dead = copy.deepcopy(vae)
+    with torch.no_grad():
+        dead.quant_conv.weight[1] *= scale
+    whitened = copy.deepcopy(dead)
+    whiten(whitened, *_posteriors(dead, pixels, "cpu"))
+    means, log_variances = _posteriors(whitened, pixels, "cpu")
+    assert means.isfinite().all() and log_variances.isfinite().all()
+    assert means[:, 1].var() < 0.1
+    x = pixels.float() / 127.5 - 1
+    with torch.no_grad():
+        before, after = (v.decode(v.encode(x).latent_dist.mean).sample for v in (dead, whitened))
+    torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-2)
+
+
 def test_posterior_variances_are_those_of_the_turned_latents(vaes):
     """Against draws: noise of the old posterior, turned as the means are, has the new variances."""
     vae, whitened, pixels = vaes

@@ -179,8 +179,7 @@ _OWN: dict[str, GeneratorEntry] = {
         defaults=_SMALL,
     ),
     "photo-dit": GeneratorEntry(
-        doc="a VAE and DiT for small photographs, trained on the data set at hand: about seven "
-        "hours of one core for CIFAR-10",
+        doc="a VAE and DiT for small photographs, trained on the data set at hand: hours on a CPU",
         recipe=Recipe(
             VaeRecipe(
                 channels=(32, 32, 64),

@@ -316,7 +316,8 @@ def train_generator(
     the VAE's files in vae/). model_index.json names the class of each label row (`id2label`).
 
     Raises:
-        UserError: unreadable images, or a loss that is not finite.
+        UserError: unreadable images, several averages and no validation images to compare them
+            on, or a loss that is not finite.
     """
     settings = recipe.dit
     index = Index.read(index_path)

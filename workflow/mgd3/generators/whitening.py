@@ -10,6 +10,10 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+# A direction with less than this share of the largest variance holds nothing (a channel that the KL
+# term has switched off): made as wide as the others it would be noise, or infinite.
+_LEAST = 1e-6
+
 
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, means: Tensor, log_variances: Tensor) -> None:
@@ -28,6 +32,7 @@ def whiten(vae: AutoencoderKL, means: Tensor, log_variances: Tensor) -> None:
     device, channels = before.weight.device, means.shape[1]
     cells = means.double().movedim(1, -1).reshape(-1, channels)
     values, vectors = torch.linalg.eigh(torch.cov(cells.T))
+    values = values.clamp(min=max(values.max() * _LEAST, torch.finfo(values.dtype).tiny))
     whitening = vectors @ torch.diag(values.rsqrt()) @ vectors.T
     inverse = vectors @ torch.diag(values.sqrt()) @ vectors.T
     variance = log_variances.double().exp().mean((0, 2, 3))
